@@ -1,0 +1,96 @@
+//! The cache: snapshots of accounts for readers, and the gate that says who should try to lead.
+//! Redis, or memory. Never an authority: losing it loses speed only.
+
+use std::time::Duration;
+
+use crate::core::{
+    engine::Balance,
+    types::{AccountId, Epoch, Position, ShardId, Timestamp},
+};
+
+pub mod memory;
+pub mod redis;
+
+/// Why the cache did not do it. Always survivable.
+#[derive(Debug, thiserror::Error)]
+#[error("the cache is not reachable: {0}")]
+pub struct Error(pub String);
+
+/// All balances of one account after one command. Last write wins by (epoch, position).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Whose.
+    pub account: AccountId,
+    /// Of the leader (or the shard's, when filled from the store).
+    pub epoch: Epoch,
+    /// The greatest `last_position` of its balances; `Position::ZERO` when there is none.
+    pub position: Position,
+    /// `applied_at` of that command (or the store's clock).
+    pub as_of: Timestamp,
+    /// Every balance with version ≥ 1, by asset id.
+    pub balances: Vec<Balance>,
+}
+
+/// The cache of this process. Cheap to clone.
+#[derive(Clone)]
+pub enum Cache {
+    /// In this process.
+    Memory(memory::Cache),
+    /// Redis, one node or a cluster.
+    Redis(redis::Cache),
+}
+
+impl Cache {
+    /// Writes snapshots of one shard, if its epoch key is not above `epoch`; how many were newer.
+    pub async fn write(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        snapshots: &[Snapshot],
+    ) -> Result<usize, Error> {
+        match self {
+            Self::Memory(cache) => Ok(cache.write(shard, epoch, snapshots)),
+            Self::Redis(cache) => cache.write(shard, epoch, snapshots).await,
+        }
+    }
+
+    /// The snapshot of each account that has one.
+    pub async fn read(
+        &self,
+        keys: &[(ShardId, AccountId)],
+    ) -> Result<Vec<Option<Snapshot>>, Error> {
+        match self {
+            Self::Memory(cache) => Ok(cache.read(keys)),
+            Self::Redis(cache) => cache.read(keys).await,
+        }
+    }
+
+    /// Takes the gate of a shard for `ttl`; false while another one has it.
+    pub async fn gate_enter(
+        &self,
+        shard: ShardId,
+        who: &str,
+        ttl: Duration,
+    ) -> Result<bool, Error> {
+        match self {
+            Self::Memory(cache) => Ok(cache.gate_enter(shard, who, ttl)),
+            Self::Redis(cache) => cache.gate_enter(shard, who, ttl).await,
+        }
+    }
+
+    /// Gives the gate up, if it is ours.
+    pub async fn gate_leave(&self, shard: ShardId, who: &str) -> Result<(), Error> {
+        match self {
+            Self::Memory(cache) => Ok(cache.gate_leave(shard, who)),
+            Self::Redis(cache) => cache.gate_leave(shard, who).await,
+        }
+    }
+
+    /// Whether the cache answers.
+    pub async fn ping(&self) -> Result<(), Error> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Redis(cache) => cache.ping().await,
+        }
+    }
+}

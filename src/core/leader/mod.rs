@@ -1,0 +1,1 @@
+//! The sans-I/O leader of one shard (being written).

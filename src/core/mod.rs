@@ -1,0 +1,23 @@
+//! Everything AXS does, without a command line.
+//!
+//! Imports point one way:
+//! `types ← command ← engine ← leader ← {log, store, cache} ← {writer, consumer, outbox, grpc} ← cmd`.
+//!
+//! - [`types`], [`assets`], [`interval_set`]: the vocabulary.
+//! - [`command`]: a command from the wire to the log record, its amounts and content hash.
+//! - [`engine`]: the pure rules; [`leader`]: the sans-I/O owner of one shard.
+//! - [`log`], [`store`], [`cache`]: the three seams, each real and in memory.
+//! - [`writer`]: group commit of acceptance; [`consumer`]: drives leaders; [`outbox`]: re-sends.
+//! - [`grpc`]: the API; [`telemetry`]: logs, metrics, the admin port.
+
+pub mod assets;
+pub mod cache;
+pub mod command;
+pub mod config;
+pub mod engine;
+pub mod interval_set;
+pub mod leader;
+pub mod log;
+pub mod proto;
+pub mod store;
+pub mod types;

@@ -1,0 +1,508 @@
+//! The store: what is durable beside the log. PostgreSQL, or memory with the same answers.
+//!
+//! Every write is one autocommitted statement. The types in here are the contract of both; the same
+//! suite (`tests/store.rs`) runs on both.
+
+use std::time::Duration;
+
+use crate::core::{
+    assets::{Asset, Assets},
+    command::{Command, Label},
+    engine::{Account, Balance, Entry, Outcome, Target},
+    interval_set::IntervalSet,
+    types::{
+        AccountId, Anchor, AssetId, CommandId, ContentHash, Epoch, KeyHash, Nonce, Position,
+        Sequence, ShardId, Timestamp,
+    },
+};
+
+pub mod memory;
+pub mod postgres;
+
+/// Why the store did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Nothing was done.
+    #[error("the store is not reachable: {0}")]
+    Unavailable(String),
+    /// The statement was sent and its answer lost: it may or may not have been done.
+    #[error("the store's answer was lost: {0}")]
+    AnswerLost(String),
+    /// Epoch, nonce, previous position or applied set are not as expected: another leader, or an
+    /// earlier send under another range. Nothing was done.
+    #[error("fenced: {0}")]
+    Fenced(String),
+    /// A balance or account was not at the version it was computed on. Nothing was done.
+    #[error("version conflict: {0}")]
+    Conflict(String),
+    /// The store refuses the data itself, each time. Nothing was done.
+    #[error("the store refused the data: {0}")]
+    Refused(String),
+    /// A sequence block of the group is not open any more. Nothing was done.
+    #[error("sequence block of shard {0} is closed")]
+    BlockClosed(ShardId),
+    /// A sequence number of the group is in use: its block was closed. Nothing was done.
+    #[error("command id {0} is in use already")]
+    NumberTaken(CommandId),
+    /// What is stored does not fit this program or its settings.
+    #[error("{0}")]
+    Mismatch(String),
+}
+
+/// The store of this process.
+#[derive(Clone)]
+pub enum Store {
+    /// Tables in memory, rebuilt from the log file.
+    Memory(memory::Store),
+    /// PostgreSQL.
+    Postgres(postgres::Store),
+}
+
+// ---------------------------------------------------------------- acceptance
+
+/// One group commit of acceptance.
+#[derive(Clone, Debug)]
+pub struct AcceptGroup {
+    /// The open blocks that the ids come from.
+    pub blocks: Vec<(ShardId, Nonce)>,
+    /// Keys are distinct.
+    pub items: Vec<AcceptItem>,
+}
+
+/// One command to accept.
+#[derive(Clone, Debug)]
+pub struct AcceptItem {
+    /// Of source and key.
+    pub key_hash: KeyHash,
+    /// With its id, if it may be stored. Without an id only the key is looked up: its account has
+    /// no route or is in another shard, and that is said only if the key is not known.
+    pub command: Command,
+}
+
+/// What became of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AcceptedGroup {
+    /// PostgreSQL's clock, for the commands that were stored.
+    pub accepted_at: Timestamp,
+    /// One for each item.
+    pub answers: Vec<AcceptAnswer>,
+}
+
+/// What became of one item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AcceptAnswer {
+    /// Stored under the id that was sent.
+    Accepted,
+    /// The key is known with the same content, under this id.
+    Duplicate(CommandId),
+    /// The key is known with other content, under this id.
+    Conflict(CommandId),
+    /// OPEN_ACCOUNT: the account's route stands in this other shard. Nothing was stored.
+    Routed(ShardId),
+    /// The item had no id and its key is not known. Nothing was stored.
+    KeyUnknown,
+}
+
+/// A lease on the sequence numbers `first ..= last` of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceBlock {
+    /// Names the lease.
+    pub nonce: Nonce,
+    /// Whose numbers.
+    pub shard: ShardId,
+    /// First number.
+    pub first: Sequence,
+    /// Last number.
+    pub last: Sequence,
+}
+
+/// A stored command with what the outbox and the APIs need of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredCommand {
+    /// With id and `accepted_at`.
+    pub command: Command,
+    /// Set: it is a dead letter and waits for an operator; why.
+    pub parked: Option<String>,
+}
+
+// ---------------------------------------------------------------- leadership and flush
+
+/// Everything a leader takes over with a shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardState {
+    /// Which.
+    pub shard: ShardId,
+    /// Of this take-over.
+    pub epoch: Epoch,
+    /// Of this take-over.
+    pub nonce: Nonce,
+    /// First position not yet applied.
+    pub next_position: Position,
+    /// First position whose results may be unpublished.
+    pub published_to: Position,
+    /// Position of the shard's last result, or [`Position::NONE`].
+    pub last_result: Position,
+    /// Hash of the last consumed record; `None`: nothing was consumed yet.
+    pub anchor: Option<Anchor>,
+    /// Sequence numbers applied.
+    pub applied: IntervalSet,
+    /// `applied_at` of the last outcome.
+    pub applied_at: Timestamp,
+    /// The greatest TICK applied.
+    pub passed_at: Timestamp,
+    /// Of all balances and accounts.
+    pub state_hash: u128,
+}
+
+/// A row of the shard table, for spreading, lag and the operator's tools.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardRow {
+    /// Which.
+    pub shard: ShardId,
+    /// Current epoch.
+    pub epoch: Epoch,
+    /// Who led last.
+    pub leader: String,
+    /// Time left of the lease by the store's clock; zero: nobody leads.
+    pub lease_left: Duration,
+    /// First position not yet applied.
+    pub next_position: Position,
+    /// First position not yet published.
+    pub published_to: Position,
+    /// The greatest TICK applied.
+    pub passed_at: Timestamp,
+    /// `applied_at` of the last outcome.
+    pub applied_at: Timestamp,
+    /// Of all balances and accounts.
+    pub state_hash: u128,
+    /// Sequence numbers applied.
+    pub applied: IntervalSet,
+}
+
+/// A process that wants to lead shards, seen lately.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Unique per process.
+    pub name: String,
+    /// It hands its shards over and wants none.
+    pub draining: bool,
+}
+
+/// What to load before a batch is applied. All of one shard.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadRequest {
+    /// Accounts, each with all its balances.
+    pub accounts: Vec<AccountId>,
+    /// Commands named by a REVERSE, with their entries and the accounts of those.
+    pub targets: Vec<CommandId>,
+    /// Applied commands whose content hash is wanted.
+    pub hashes: Vec<CommandId>,
+    /// Ids named by bad records: are they accepted commands?
+    pub accepted: Vec<CommandId>,
+}
+
+/// The answer to a [`LoadRequest`], of one snapshot. What does not exist is absent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Those asked for, and those of the targets' entries.
+    pub accounts: Vec<Account>,
+    /// All balances of `accounts`.
+    pub balances: Vec<Balance>,
+    /// From the journal.
+    pub targets: Vec<Target>,
+    /// From the journal.
+    pub hashes: Vec<(CommandId, ContentHash)>,
+    /// From the `command` table.
+    pub accepted: Vec<(CommandId, ContentHash)>,
+}
+
+/// One flush: what is committed in one statement. A range is sent with one content only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flush {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Ours.
+    pub epoch: Epoch,
+    /// Ours.
+    pub nonce: Nonce,
+    /// `next_position` before it.
+    pub from: Position,
+    /// `next_position` after it.
+    pub to: Position,
+    /// Hash of the last record consumed.
+    pub anchor: Anchor,
+    /// Numbers that became applied, sealed and discarded ones included.
+    pub applied: IntervalSet,
+    /// The greatest TICK applied.
+    pub passed_at: Timestamp,
+    /// `applied_at` of the last outcome.
+    pub applied_at: Timestamp,
+    /// Position of the shard's last result before this flush.
+    pub previous_result: Position,
+    /// Position of the shard's last result after it.
+    pub last_result: Position,
+    /// After it.
+    pub state_hash: u128,
+    /// Results below are published.
+    pub published_to: Position,
+    /// Sorted by (account, asset).
+    pub balances: Vec<BalanceWrite>,
+    /// Sorted by id.
+    pub accounts: Vec<AccountWrite>,
+    /// In log order.
+    pub outcomes: Vec<Outcome>,
+    /// Of `outcomes`, in their order.
+    pub entries: Vec<Entry>,
+    /// One for each outcome; published, not stored (the `command` row has them).
+    pub labels: Vec<Label>,
+    /// Sorted by target.
+    pub reversals: Vec<Reversal>,
+    /// In log order.
+    pub dead_letters: Vec<DeadLetter>,
+}
+
+/// A balance to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BalanceWrite {
+    /// After the flush.
+    pub balance: Balance,
+    /// Version that must be stored now; 0: the row must not exist.
+    pub expected_version: u64,
+}
+
+/// An account to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountWrite {
+    /// After the flush.
+    pub account: Account,
+    /// The row must not exist yet; else it must.
+    pub opens: bool,
+}
+
+/// `target` was reversed by `by`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reversal {
+    /// The reversed command.
+    pub target: CommandId,
+    /// The REVERSE.
+    pub by: CommandId,
+}
+
+/// A record that could not be taken, with its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Where it stands.
+    pub position: Position,
+    /// Why.
+    pub reason: DeadLetterReason,
+    /// One sentence.
+    pub message: String,
+    /// The accepted command that it parks: its number stays outside the applied set.
+    pub parks: Option<CommandId>,
+    /// By the log's clock.
+    pub log_time: Timestamp,
+    /// The record's key.
+    pub key: Vec<u8>,
+    /// The record's value.
+    pub value: Vec<u8>,
+}
+
+/// Why a record is a dead letter. Stable numbers, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(i16)]
+pub enum DeadLetterReason {
+    /// Its bytes are no log record.
+    Undecodable = 1,
+    /// It belongs to another shard.
+    Misrouted = 2,
+    /// Version or payload of a later program.
+    Unsupported = 3,
+    /// Another content under a number that was applied.
+    ContentMismatch = 4,
+    /// The engine panicked on it.
+    EnginePanic = 5,
+    /// The store refused its flush by itself.
+    FlushRefused = 6,
+}
+
+/// How a flush was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flushed {
+    /// Committed now.
+    Done,
+    /// Was committed by an earlier send of the same flush.
+    Already,
+}
+
+// ---------------------------------------------------------------- results and reads
+
+/// A committed outcome, as results are made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredResult {
+    /// Of the leader that applied it.
+    pub epoch: Epoch,
+    /// The outcome.
+    pub outcome: Outcome,
+    /// Its entries.
+    pub entries: Vec<Entry>,
+    /// From the `command` row.
+    pub label: Label,
+    /// Position of the shard's previous result.
+    pub previous_position: Position,
+}
+
+/// An account and its balances, of one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountBalances {
+    /// The account.
+    pub account: Account,
+    /// Its shard.
+    pub shard: ShardId,
+    /// The shard's epoch in the same snapshot.
+    pub epoch: Epoch,
+    /// Every balance with version ≥ 1, by asset id.
+    pub balances: Vec<Balance>,
+    /// The store's clock.
+    pub as_of: Timestamp,
+}
+
+/// An entry with its command, as history shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEntry {
+    /// Whose entry.
+    pub id: CommandId,
+    /// Where it stands.
+    pub position: Position,
+    /// When.
+    pub applied_at: Timestamp,
+    /// Of the command.
+    pub reference: String,
+    /// The entry.
+    pub entry: Entry,
+}
+
+/// Which part of a balance's history is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HistoryQuery {
+    /// Whose.
+    pub account: AccountId,
+    /// Of which asset.
+    pub asset: AssetId,
+    /// First version wanted in the direction of travel; `None`: the end to start from.
+    pub from_version: Option<u64>,
+    /// Rising versions; else falling.
+    pub oldest_first: bool,
+    /// At most so many.
+    pub limit: usize,
+}
+
+// ---------------------------------------------------------------- outbox
+
+/// What the outbox sees of a shard in one snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboxView {
+    /// The store's clock.
+    pub now: Timestamp,
+    /// `pg_current_wal_insert_lsn()`, 0 in memory.
+    pub wal_position: u64,
+    /// The greatest TICK applied.
+    pub passed_at: Timestamp,
+    /// How many commands are pending, parked ones left out (counted to a bound).
+    pub pending_count: u64,
+    /// `accepted_at` of the oldest of them.
+    pub oldest_pending_at: Option<Timestamp>,
+    /// Pending commands accepted before the margin asked for, oldest first, parked ones left out.
+    pub pending: Vec<Command>,
+    /// Numbers that nobody can use any more and that are neither commands nor applied.
+    pub sealable: Vec<(Sequence, Sequence)>,
+}
+
+/// How the database is, for `doctor` and start-up checks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// (name, value) of server settings that durability depends on, in a fixed order.
+    pub settings: Vec<(String, String)>,
+    /// Schema version applied, if any.
+    pub schema_version: Option<String>,
+    /// Shards of the cluster, if `migrate` ran.
+    pub shards: Option<u16>,
+    /// Round trip.
+    pub latency: Duration,
+}
+
+/// Implements each method by passing it on to the store in use.
+macro_rules! delegate {
+    ($($(#[$doc:meta])* fn $name:ident(&self $(, $arg:ident: $type:ty)*) -> $answer:ty;)*) => {
+        impl Store {$(
+            $(#[$doc])*
+            pub async fn $name(&self $(, $arg: $type)*) -> Result<$answer, Error> {
+                match self {
+                    Self::Memory(store) => store.$name($($arg),*).await,
+                    Self::Postgres(store) => store.$name($($arg),*).await,
+                }
+            }
+        )*}
+    };
+}
+
+delegate! {
+    /// The number of shards of the cluster. `Mismatch` when the schema is missing, too old or new.
+    fn shards(&self) -> u16;
+    /// All assets.
+    fn assets(&self) -> Assets;
+    /// Adds an asset, or returns the one that stands; `Mismatch` if it stands with another scale.
+    fn add_asset(&self, code: &str, scale: u8) -> Asset;
+    /// Round trip, schema and durability settings.
+    fn health(&self) -> Health;
+
+    /// The shard of each account that has a route.
+    fn routes(&self, accounts: &[AccountId]) -> Vec<Option<ShardId>>;
+    /// Leases `size` sequence numbers; the same nonce gets the same block again.
+    fn lease_block(&self, shard: ShardId, nonce: Nonce, size: u32) -> SequenceBlock;
+    /// Closes blocks: waits for an acceptance under way, refuses later ones.
+    fn close_blocks(&self, nonces: &[Nonce]) -> ();
+    /// `axs_accept`.
+    fn accept(&self, group: &AcceptGroup) -> AcceptedGroup;
+
+    /// Says that this process is there, and lists those seen within `seen_within`, itself included.
+    fn beat(&self, member: &Member, seen_within: Duration) -> Vec<Member>;
+    /// Forgets this process.
+    fn leave(&self, name: &str) -> ();
+    /// Every shard, by number.
+    fn shard_rows(&self) -> Vec<ShardRow>;
+    /// Takes a shard over: `None` while another one's lease runs. With `mine`, the nonce of our
+    /// last take-over, our own running lease is taken over too.
+    fn acquire(&self, shard: ShardId, leader: &str, mine: Option<Nonce>, nonce: Nonce, ttl: Duration) -> Option<ShardState>;
+    /// Prolongs the lease; `Fenced` when it is not ours.
+    fn renew(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, ttl: Duration) -> ();
+    /// Ends the lease, if it is ours.
+    fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce) -> ();
+    /// One query for a batch.
+    fn load(&self, shard: ShardId, request: &LoadRequest) -> Loaded;
+    /// `axs_flush`, one statement. Also prolongs the lease by `ttl`.
+    fn flush(&self, flush: &Flush, ttl: Duration) -> Flushed;
+    /// Results below `published_to` are published; never moves back; `Fenced` when not ours.
+    fn mark_published(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, published_to: Position) -> ();
+
+    /// Committed results of a shard at positions ≥ `from`, in order, at most `limit`.
+    fn results(&self, shard: ShardId, from: Position, limit: usize) -> Vec<StoredResult>;
+    /// Dead letters of a shard at positions ≥ `from`, in order, at most `limit`.
+    fn dead_letters(&self, shard: ShardId, from: Position, limit: usize) -> Vec<DeadLetter>;
+    /// The committed outcome of each command, if it has one.
+    fn outcomes(&self, ids: &[CommandId]) -> Vec<Option<StoredResult>>;
+    /// The stored command of each id, if there is one.
+    fn commands(&self, ids: &[CommandId]) -> Vec<Option<StoredCommand>>;
+    /// The command id of a source and key.
+    fn command_of_key(&self, key: KeyHash) -> Option<CommandId>;
+    /// Each account with its balances, if it was opened.
+    fn balances(&self, accounts: &[AccountId]) -> Vec<Option<AccountBalances>>;
+    /// A page of a balance's history.
+    fn entries(&self, query: &HistoryQuery) -> Vec<StoredEntry>;
+    /// The last entry of a balance with `applied_at` ≤ `at`.
+    fn entry_at(&self, account: AccountId, asset: AssetId, at: Timestamp) -> Option<StoredEntry>;
+
+    /// Pending and sealable numbers: commands accepted before `passed_at - margin` (at most `limit`).
+    fn outbox_view(&self, shard: ShardId, margin: Duration, limit: usize) -> OutboxView;
+    /// Closes every block leased longer ago than `age`, whoever holds it; how many.
+    fn close_old_blocks(&self, age: Duration) -> u64;
+}
