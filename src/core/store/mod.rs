@@ -3,7 +3,7 @@
 //! Every write is one autocommitted statement. The types in here are the contract of both; the same
 //! suite (`tests/store.rs`) runs on both.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crate::core::{
     assets::{Asset, Assets},
@@ -152,6 +152,9 @@ pub struct ShardState {
     pub passed_at: Timestamp,
     /// Of all balances and accounts.
     pub state_hash: u128,
+    /// Positions at or above `next_position` that are dead letters already: the log file of `axs
+    /// dev` is read again from its beginning. Always empty in PostgreSQL.
+    pub parked: BTreeMap<Position, DeadLetterReason>,
 }
 
 /// A row of the shard table, for spreading, lag and the operator's tools.
