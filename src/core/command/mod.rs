@@ -5,6 +5,12 @@
 //! - `record`: to and from the log record; the stored body.
 //! - `hash`: content hash and key hash.
 
+pub mod amount;
+pub mod hash;
+pub mod parse;
+pub mod record;
+mod text;
+
 pub use crate::core::proto::CommandKind;
 use crate::core::{
     proto,
