@@ -26,11 +26,11 @@
 //!
 //! A change is `08` account (always written out, so that 0 and the command's own account are one
 //! body), `12` primary move, `1a` fallback, `20` `if_version` (if set, 0 included), `2a`
-//! `if_min_available` (if set). A move is `08` asset id, `12` available delta, `1a` frozen delta. An
-//! amount is `08` and a zigzag varint where it fits 64 bits, else `12 10` and 16 bytes, two's
-//! complement, little-endian; as minor units, so that "1" and "1.0" are one body. Empty texts, zero
-//! numbers and zero deltas are left out (an `if_min_available` of zero is `2a 02 08 00`), so that a
-//! later field that is unset changes nothing.
+//! `if_min_available` (if set). A move is `08` asset id, `12` available delta, `1a` frozen delta.
+//! An amount is in minor units, so that "1" and "1.0" are one body: `08` and a zigzag varint where
+//! it fits 64 bits, else `12 10` and 16 bytes, two's complement, little-endian. Empty texts, zero
+//! numbers and zero deltas are left out (an `if_min_available` of zero is `2a 02 08 00`), so that
+//! a later field that is unset changes nothing.
 //!
 //! `testdata/content_hash.json` holds vectors, made by `scripts/content_hash.py` from this text.
 
