@@ -6,6 +6,7 @@
 //! - [`types`], [`assets`], [`interval_set`]: the vocabulary.
 //! - [`command`]: a command from the wire to the log record, its amounts and content hash.
 //! - [`engine`]: the pure rules; [`leader`]: the sans-I/O owner of one shard.
+//! - [`result`]: outcomes, entries and balances as messages of the API.
 //! - [`log`], [`store`], [`cache`]: the three seams, each real and in memory.
 //! - [`writer`]: group commit of acceptance; [`consumer`]: drives leaders; [`outbox`]: re-sends.
 //! - [`grpc`]: the API; [`telemetry`]: logs, metrics, the admin port.
@@ -19,5 +20,6 @@ pub mod interval_set;
 pub mod leader;
 pub mod log;
 pub mod proto;
+pub mod result;
 pub mod store;
 pub mod types;
