@@ -3,14 +3,108 @@
 //! No async, clock, I/O, randomness, registry, float or hash-order dependence in here: the same log
 //! gives the same [`Engine::state_hash`] on any machine. A rejection is a value; a panic is our bug.
 //!
-//! - `state`: the balance and account tables; `rules`: the checks in their fixed order;
-//! - `hash`: the state hash; `model`: a naive oracle that the properties compare with.
+//! - `rules`: the checks in their fixed order, and what a command does; `shape`: the first of them;
+//! - `state`: what is in memory, what a batch changed; `cells` and `table`: accounts and balances;
+//! - `hash`: the state hash; `invariants`: what is asserted; `model`: a naive oracle that the
+//!   properties compare with.
+
+#![deny(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
+
+pub use state::Engine;
 
 pub use crate::core::proto::{AccountStatus, RejectCode};
 use crate::core::{
     command::CommandKind,
-    types::{AccountId, AssetId, CommandId, ContentHash, Money, Position, Timestamp},
+    interval_set::IntervalSet,
+    types::{AccountId, AssetId, CommandId, ContentHash, Money, Position, ShardId, Timestamp},
 };
+
+mod cells;
+pub mod hash;
+pub mod invariants;
+mod rules;
+mod shape;
+mod state;
+mod table;
+
+/// What an engine starts from: the row of its shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Which shard.
+    pub shard: ShardId,
+    /// Numbers applied.
+    pub applied: IntervalSet,
+    /// `applied_at` of the last outcome.
+    pub applied_at: Timestamp,
+    /// The greatest TICK applied.
+    pub passed_at: Timestamp,
+    /// Of all balances and accounts.
+    pub state_hash: u128,
+}
+
+/// What `apply` and `discard` did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Decided now, for ever.
+    Done(Outcome),
+    /// Its number is in the applied set: nothing happened.
+    Skipped,
+}
+
+/// A parked command that an operator gave up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Discarded {
+    /// Which command.
+    pub command_id: CommandId,
+    /// As it was accepted.
+    pub content_hash: ContentHash,
+    /// The command's account.
+    pub account: AccountId,
+    /// The command's kind.
+    pub kind: CommandKind,
+}
+
+/// What a batch changed, in the order that a flush wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changes {
+    /// Its number, from 1, for `flushed`.
+    pub batch: u64,
+    /// Numbers that became applied, sealed and discarded ones included.
+    pub applied: IntervalSet,
+    /// Sorted by (account, asset).
+    pub balances: Vec<BalanceWrite>,
+    /// Sorted by id.
+    pub accounts: Vec<AccountWrite>,
+    /// Sorted by target.
+    pub reversals: Vec<Reversal>,
+}
+
+/// A balance to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BalanceWrite {
+    /// After the flush.
+    pub balance: Balance,
+    /// Version that must be stored now; 0: the row must not exist.
+    pub expected_version: u64,
+}
+
+/// An account to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountWrite {
+    /// After the flush.
+    pub account: Account,
+    /// The row must not exist yet; else it must.
+    pub opens: bool,
+}
+
+/// `target` was reversed by `by`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reversal {
+    /// The reversed command.
+    pub target: CommandId,
+    /// The REVERSE.
+    pub by: CommandId,
+}
 
 /// What became of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +128,23 @@ pub struct Outcome {
 }
 
 /// Why a command was rejected, with the numbers that its sentence is made of.
+///
+/// | code | leg, account | asset | had | needed |
+/// |---|---|---|---|---|
+/// | INVALID | the change at fault, if one is | | 0 | 0 |
+/// | TRANSFER_NOT_BALANCED | the command's | the first one unbalanced | its sum, within bounds | 0 |
+/// | ACCOUNT_NOT_FOUND, ACCOUNT_BLOCKED, ACCOUNT_CLOSED | its first mention | | 0 | 0 |
+/// | ACCOUNT_EXISTS | the command's | | 0 | 0 |
+/// | ACCOUNT_NOT_EMPTY | the command's | the lowest not empty | available, if 0 frozen | 0 |
+/// | NOTHING_TO_REVERSE, ALREADY_REVERSED, DISCARDED | the command's | | 0 | 0 |
+/// | VERSION_MISMATCH | the change | the primary's | the version | the version asked for |
+/// | BELOW_MINIMUM | the change | the primary's | available | the minimum |
+/// | INSUFFICIENT_AVAILABLE | the change | the primary's | available | -available_delta |
+/// | INSUFFICIENT_FROZEN | the change | the primary's | frozen | -frozen_delta |
+/// | AMOUNT_OVERFLOW | the change | the primary's | what overflows, before | its delta |
+///
+/// "The command's" is leg 0 and the command's account. Balances are those before the change, as the
+/// earlier changes left them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reject {
     /// Stable code.
@@ -48,6 +159,20 @@ pub struct Reject {
     pub had: Money,
     /// What was needed, in the same unit.
     pub needed: Money,
+}
+
+impl Reject {
+    /// One without asset and numbers.
+    pub fn new(code: RejectCode, leg: u16, account: AccountId) -> Self {
+        Self {
+            code,
+            leg,
+            account,
+            asset: None,
+            had: Money::ZERO,
+            needed: Money::ZERO,
+        }
+    }
 }
 
 /// One applied change: what it did to one balance.

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+pub use crate::core::engine::{AccountWrite, BalanceWrite, Reversal};
 use crate::core::{
     assets::{Asset, Assets},
     command::{Command, Label},
@@ -262,33 +263,6 @@ pub struct Flush {
     pub reversals: Vec<Reversal>,
     /// In log order.
     pub dead_letters: Vec<DeadLetter>,
-}
-
-/// A balance to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BalanceWrite {
-    /// After the flush.
-    pub balance: Balance,
-    /// Version that must be stored now; 0: the row must not exist.
-    pub expected_version: u64,
-}
-
-/// An account to write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccountWrite {
-    /// After the flush.
-    pub account: Account,
-    /// The row must not exist yet; else it must.
-    pub opens: bool,
-}
-
-/// `target` was reversed by `by`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reversal {
-    /// The reversed command.
-    pub target: CommandId,
-    /// The REVERSE.
-    pub by: CommandId,
 }
 
 /// A record that could not be taken, with its bytes.

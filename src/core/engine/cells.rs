@@ -1,0 +1,247 @@
+//! Accounts and balances in memory: cells, how they are found, and the list of an account's
+//! balances. Knows no rules and no batches.
+
+use crate::core::{
+    engine::{
+        Account, AccountStatus, Balance,
+        table::{Arena, Index, NIL, hash},
+    },
+    types::{AccountId, AssetId, Money, Position, Timestamp},
+};
+
+/// One balance: one cache line.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub(super) struct BalanceCell {
+    pub(super) available: Money,
+    pub(super) frozen: Money,
+    pub(super) account: AccountId,
+    pub(super) version: u64,
+    /// [`Position::NONE`] while it was never touched.
+    pub(super) last_position: Position,
+    pub(super) asset: AssetId,
+    /// The account's next balance, or [`NIL`]; in the order they came to memory.
+    next: u32,
+}
+
+const _: () = assert!(size_of::<BalanceCell>() == 64);
+
+/// One account.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AccountCell {
+    /// 0: the cell is free.
+    pub(super) id: AccountId,
+    pub(super) user: u64,
+    pub(super) opened_at: Timestamp,
+    /// The last command that changed the account itself since it was loaded, or
+    /// [`Position::NONE`].
+    pub(super) changed_at: Position,
+    /// Its first balance, or [`NIL`].
+    balances: u32,
+    status: u8,
+    /// Used since the hand of the clock last passed.
+    pub(super) used: bool,
+}
+
+const _: () = assert!(size_of::<AccountCell>() == 40);
+
+impl BalanceCell {
+    /// One never touched.
+    pub(super) fn new(account: AccountId, asset: AssetId) -> Self {
+        Self {
+            available: Money::ZERO,
+            frozen: Money::ZERO,
+            account,
+            version: 0,
+            last_position: Position::NONE,
+            asset,
+            next: NIL,
+        }
+    }
+
+    /// As stored.
+    pub(super) fn load(balance: &Balance) -> Self {
+        Self {
+            available: balance.available,
+            frozen: balance.frozen,
+            version: balance.version,
+            last_position: balance.last_position,
+            ..Self::new(balance.account, balance.asset)
+        }
+    }
+
+    /// Takes over what a command decided.
+    pub(super) fn set(&mut self, value: &Self) {
+        *self = Self {
+            next: self.next,
+            ..*value
+        };
+    }
+
+    pub(super) fn value(&self) -> Balance {
+        Balance {
+            account: self.account,
+            asset: self.asset,
+            available: self.available,
+            frozen: self.frozen,
+            version: self.version,
+            last_position: self.last_position,
+        }
+    }
+}
+
+impl AccountCell {
+    /// As stored or just opened.
+    pub(super) fn new(account: &Account) -> Self {
+        let mut cell = Self {
+            id: account.id,
+            user: account.user,
+            opened_at: account.opened_at,
+            changed_at: Position::NONE,
+            balances: NIL,
+            status: 0,
+            used: true,
+        };
+        cell.set_status(account.status);
+        cell
+    }
+
+    pub(super) fn status(&self) -> AccountStatus {
+        AccountStatus::try_from(i32::from(self.status)).expect("set from a status")
+    }
+
+    pub(super) fn set_status(&mut self, status: AccountStatus) {
+        assert!(
+            status != AccountStatus::Unspecified,
+            "E8: an account has a status"
+        );
+        self.status = u8::try_from(i32::from(status)).expect("statuses are small");
+    }
+
+    pub(super) fn value(&self) -> Account {
+        Account {
+            id: self.id,
+            user: self.user,
+            status: self.status(),
+            opened_at: self.opened_at,
+        }
+    }
+}
+
+/// All accounts and balances in memory.
+pub(super) struct Cells {
+    accounts: Arena<AccountCell>,
+    account_index: Index,
+    balances: Arena<BalanceCell>,
+    balance_index: Index,
+}
+
+impl Cells {
+    pub(super) fn new() -> Self {
+        Self {
+            accounts: Arena::new(),
+            account_index: Index::new(),
+            balances: Arena::new(),
+            balance_index: Index::new(),
+        }
+    }
+
+    pub(super) fn accounts(&self) -> usize {
+        self.account_index.len()
+    }
+
+    pub(super) fn balances(&self) -> usize {
+        self.balance_index.len()
+    }
+
+    /// Cell numbers of accounts, free ones included, are below.
+    pub(super) fn account_cells(&self) -> usize {
+        self.accounts.used()
+    }
+
+    pub(super) fn find_account(&self, id: AccountId) -> Option<u32> {
+        self.account_index
+            .find(hash(id.0, 0), |cell| self.accounts.get(cell).id == id)
+    }
+
+    pub(super) fn find_balance(&self, account: AccountId, asset: AssetId) -> Option<u32> {
+        self.balance_index
+            .find(balance_hash(account, asset), |cell| {
+                let cell = self.balances.get(cell);
+                cell.account == account && cell.asset == asset
+            })
+    }
+
+    pub(super) fn account(&self, cell: u32) -> &AccountCell {
+        self.accounts.get(cell)
+    }
+
+    pub(super) fn account_mut(&mut self, cell: u32) -> &mut AccountCell {
+        self.accounts.get_mut(cell)
+    }
+
+    pub(super) fn balance(&self, cell: u32) -> &BalanceCell {
+        self.balances.get(cell)
+    }
+
+    pub(super) fn balance_mut(&mut self, cell: u32) -> &mut BalanceCell {
+        self.balances.get_mut(cell)
+    }
+
+    /// Adds an account that is not there.
+    pub(super) fn insert_account(&mut self, account: &Account) -> u32 {
+        let cell = self.accounts.insert(AccountCell::new(account));
+        self.account_index.insert(hash(account.id.0, 0), cell);
+        cell
+    }
+
+    /// Adds a balance that is not there to its account.
+    pub(super) fn insert_balance(&mut self, account: u32, balance: BalanceCell) -> u32 {
+        let owner = self.accounts.get_mut(account);
+        assert!(
+            owner.id == balance.account,
+            "E9: a balance hangs on its own account"
+        );
+        let cell = self.balances.insert(BalanceCell {
+            next: owner.balances,
+            ..balance
+        });
+        owner.balances = cell;
+        self.balance_index
+            .insert(balance_hash(balance.account, balance.asset), cell);
+        cell
+    }
+
+    /// Forgets an account with all its balances.
+    pub(super) fn remove_account(&mut self, account: u32) {
+        let AccountCell {
+            id, mut balances, ..
+        } = *self.accounts.get(account);
+        while balances != NIL {
+            let BalanceCell { asset, next, .. } = *self.balances.get(balances);
+            self.balance_index.remove(balance_hash(id, asset), balances);
+            self.balances.remove(balances);
+            balances = next;
+        }
+        self.account_index.remove(hash(id.0, 0), account);
+        self.accounts.get_mut(account).id = AccountId(0);
+        self.accounts.remove(account);
+    }
+
+    /// The balances of an account, in no order that may decide anything.
+    pub(super) fn balances_of(&self, account: u32) -> impl Iterator<Item = &BalanceCell> {
+        let mut next = self.accounts.get(account).balances;
+        std::iter::from_fn(move || {
+            if next == NIL {
+                return None;
+            }
+            let cell = self.balances.get(next);
+            next = cell.next;
+            Some(cell)
+        })
+    }
+}
+
+fn balance_hash(account: AccountId, asset: AssetId) -> u32 {
+    hash(account.0, u64::from(asset.0))
+}
