@@ -80,3 +80,78 @@ fn digest(parts: &[&[u8]]) -> [u8; 16] {
     first.copy_from_slice(&hasher.finalize()[..16]);
     first
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::core::{
+        assets::{Asset, Assets},
+        command::{json, parse},
+        types::AssetId,
+    };
+
+    #[derive(Deserialize)]
+    struct File {
+        assets: Vec<AssetRow>,
+        vectors: Vec<Vector>,
+    }
+
+    #[derive(Deserialize)]
+    struct AssetRow {
+        code: String,
+        id: u32,
+        scale: u8,
+    }
+
+    #[derive(Deserialize)]
+    struct Vector {
+        name: String,
+        command: serde_json::Value,
+        key_hash: String,
+        content_hash: String,
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn hashes_are_those_of_the_vectors() {
+        let file: File =
+            serde_json::from_str(include_str!("../../../testdata/content_hash.json")).unwrap();
+        let asset = |row: AssetRow| Asset {
+            id: AssetId(row.id),
+            code: row.code,
+            scale: row.scale,
+        };
+        let assets: Assets = file.assets.into_iter().map(asset).collect();
+        let mut distinct = BTreeSet::new();
+        for Vector {
+            name,
+            command,
+            key_hash: key,
+            content_hash: content,
+        } in file.vectors
+        {
+            let message = json::from_json(&command.to_string()).expect(&name);
+            let parsed = parse::parse(&message, &assets, 4).expect(&name);
+            let hash = key_hash(&parsed.source, &parsed.idempotency_key);
+            assert_eq!(hex(&hash.0), key, "key hash of `{name}`");
+            assert_eq!(
+                hex(&parsed.content_hash.0),
+                content,
+                "content hash of `{name}`"
+            );
+            distinct.insert(content);
+        }
+        assert_eq!(
+            distinct.len(),
+            17,
+            "two of the 18 are one body in other words"
+        );
+    }
+}

@@ -4,9 +4,11 @@
 //! - `parse`: from the API's message, with the field named in every error.
 //! - `record`: to and from the log record; the stored body.
 //! - `hash`: content hash and key hash.
+//! - `json`: the API's message to and from one line of JSON.
 
 pub mod amount;
 pub mod hash;
+pub mod json;
 pub mod parse;
 pub mod record;
 mod text;
