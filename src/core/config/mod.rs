@@ -1,5 +1,12 @@
-//! Every setting, one struct per concern, validated once. Loading (flags > environment > file >
-//! defaults, with the origin of each value) is in [`load`]'s callers' hands: see `cmd/config.rs`.
+//! Every setting, one struct per concern, validated once.
+//!
+//! - [`load`]: flags > environment > file > defaults, with the origin of each value;
+//! - [`check`]: ranges and what must fit together; [`template`]: a commented `axs.toml`.
+
+pub mod check;
+mod keys;
+pub mod load;
+pub mod template;
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -27,6 +34,16 @@ pub struct Settings {
     pub consume: Consume,
     /// Re-sending.
     pub outbox: Outbox,
+    /// Commands that call the gRPC API.
+    pub client: Client,
+}
+
+/// Commands that call the gRPC API.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Client {
+    /// Where the API is, as `http://host:port`.
+    pub server: String,
 }
 
 /// What every process of a cluster must agree on; stored by `migrate`.
@@ -171,6 +188,14 @@ impl Default for Grpc {
             streams_max: 256,
             stream_in_flight_max: 2_048,
             waiters_max: 100_000,
+        }
+    }
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self {
+            server: "http://127.0.0.1:7250".into(),
         }
     }
 }
