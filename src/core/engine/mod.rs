@@ -3,7 +3,7 @@
 //! No async, clock, I/O, randomness, registry, float or hash-order dependence in here: the same log
 //! gives the same [`Engine::state_hash`] on any machine. A rejection is a value; a panic is our bug.
 //!
-//! - `rules`: the checks in their fixed order, and what a command does; `shape`: the first of them;
+//! - `rules`: the checks in their fixed order, and what a command does;
 //! - `state`: what is in memory, what a batch changed; `cells` and `table`: accounts and balances;
 //! - `hash`: the state hash; `invariants`: what is asserted; `model`: a naive oracle that the
 //!   properties compare with.
@@ -22,8 +22,8 @@ use crate::core::{
 mod cells;
 pub mod hash;
 pub mod invariants;
+pub mod model;
 mod rules;
-mod shape;
 mod state;
 mod table;
 

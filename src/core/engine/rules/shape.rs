@@ -1,5 +1,5 @@
 //! The first checks of a command: its shape, as the API has checked it already. They look at the
-//! command alone. What decides nothing (user, pin and ACK of other kinds, labels) is not looked at.
+//! command alone; labels, hash, times and ACK decide nothing and are not looked at.
 
 use crate::core::{
     command::{CHANGES_MAX, Change, Command, CommandKind},
@@ -11,10 +11,7 @@ use crate::core::{
 /// do not sum to zero.
 pub(super) fn check(command: &Command, shard: ShardId) -> Result<(), Reject> {
     let invalid = |leg, account| Err(Reject::new(RejectCode::Invalid, leg, account));
-    if !own_account_fits(command, shard)
-        || !count_fits(command)
-        || (command.kind == CommandKind::Reverse) != command.reverses.is_some()
-    {
+    if !own_account_fits(command, shard) || !count_fits(command) || !extras_fit(command) {
         return invalid(0, command.account);
     }
     for (leg, change) in (0_u16..).zip(&command.changes) {
@@ -54,6 +51,13 @@ fn count_fits(command: &Command) -> bool {
         _ => 0..=0,
     };
     allowed.contains(&command.changes.len())
+}
+
+/// What belongs to one kind only.
+fn extras_fit(command: &Command) -> bool {
+    let owned = command.user != 0 || command.pin.is_some();
+    (command.kind == CommandKind::OpenAccount || !owned)
+        && (command.kind == CommandKind::Reverse) == command.reverses.is_some()
 }
 
 fn change_fits(command: &Command, change: &Change, shard: ShardId) -> bool {
