@@ -18,7 +18,7 @@ pub mod kafka;
 pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
 
 /// Why the log did not do it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Not reachable, or too slow: whether a record was written is unknown.
     #[error("the log is not reachable: {0}")]

@@ -1,0 +1,142 @@
+//! Appends records: explicit partition, in order, each answered once its fate is known. One
+//! idempotent producer per process; one that died is replaced. Never waits for room.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rdkafka::{
+    error::KafkaError,
+    message::OwnedHeaders,
+    producer::{BaseRecord, Producer as _, ThreadedProducer},
+};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use super::client::{Clients, Closing, Context, MESSAGE_TIMEOUT, failed};
+use crate::core::log::{Error, RECORD_BYTES_MAX};
+
+/// The library looks for records that timed out once a second; beyond this it must have answered.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+const _: () = assert!(ANSWER_TIMEOUT.as_millis() > MESSAGE_TIMEOUT.as_millis() + 1_000);
+
+type Client = ThreadedProducer<Context>;
+
+/// One record on its way out.
+pub struct Outgoing {
+    /// Which partition.
+    pub partition: i32,
+    /// Text; none for control records.
+    pub key: Option<Bytes>,
+    /// As it is.
+    pub value: Bytes,
+    /// All of them.
+    pub headers: OwnedHeaders,
+}
+
+/// Sends to topics.
+pub struct Producer {
+    clients: Clients,
+    current: Mutex<Closing<Client>>,
+}
+
+enum Sent {
+    Known(Error),
+    Waiting(oneshot::Receiver<Option<KafkaError>>),
+}
+
+impl Producer {
+    /// Nothing is connected until the first record.
+    pub fn new(clients: Clients) -> Result<Self, Error> {
+        let current = Mutex::new(Self::start(&clients)?);
+        Ok(Self { clients, current })
+    }
+
+    fn start(clients: &Clients) -> Result<Closing<Client>, Error> {
+        let client = clients.producer().create_with_context(Context);
+        client
+            .map(Closing::new)
+            .map_err(|error| failed("the producer does not start", &error))
+    }
+
+    /// Sends in order and answers for each. Once our queue was full, what follows in the same call
+    /// is not tried either: a record must not overtake one that was turned away.
+    pub async fn send(&self, topic: &str, records: Vec<Outgoing>) -> Vec<Result<(), Error>> {
+        let client = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut full = false;
+        let sent: Vec<Sent> = records
+            .into_iter()
+            .map(|record| {
+                let sent = if full {
+                    Sent::Known(Error::QueueFull)
+                } else {
+                    send_one(&client, topic, record)
+                };
+                full |= matches!(sent, Sent::Known(Error::QueueFull));
+                sent
+            })
+            .collect();
+
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
+        let mut answers = Vec::with_capacity(sent.len());
+        for sent in sent {
+            answers.push(match sent {
+                Sent::Known(error) => Err(error),
+                Sent::Waiting(answer) => match timeout_at(deadline, answer).await {
+                    Ok(Ok(None)) => Ok(()),
+                    Ok(Ok(Some(error))) => Err(failed(topic, &error)),
+                    Ok(Err(_)) | Err(_) => Err(Error::Unavailable(format!(
+                        "{topic}: no answer from the producer"
+                    ))),
+                },
+            });
+        }
+        if answers.iter().any(Result::is_err) {
+            self.replace_if_dead(&client);
+        }
+        answers
+    }
+
+    /// A producer whose session with the broker broke (a topic recreated, a sequence lost) never
+    /// sends again by itself.
+    fn replace_if_dead(&self, client: &Arc<Client>) {
+        let Some((code, why)) = client.client().fatal_error() else {
+            return;
+        };
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&current, client) {
+            return;
+        }
+        tracing::warn!(%code, "the producer is replaced: {why}");
+        match Self::start(&self.clients) {
+            Ok(client) => *current = client,
+            Err(error) => tracing::error!("{error}"),
+        }
+    }
+}
+
+fn send_one(client: &Client, topic: &str, record: Outgoing) -> Sent {
+    if record.value.len() > RECORD_BYTES_MAX {
+        return Sent::Known(Error::Refused(format!(
+            "a record of {} bytes is too large: {RECORD_BYTES_MAX} at most",
+            record.value.len()
+        )));
+    }
+    let (answer, waiting) = oneshot::channel();
+    let mut message = BaseRecord::with_opaque_to(topic, Box::new(answer))
+        .partition(record.partition)
+        .payload(record.value.as_ref())
+        .headers(record.headers);
+    if let Some(key) = &record.key {
+        message = message.key(key.as_ref());
+    }
+    match client.send::<[u8], [u8]>(message) {
+        Ok(()) => Sent::Waiting(waiting),
+        Err((error, _)) => Sent::Known(failed(topic, &error)),
+    }
+}

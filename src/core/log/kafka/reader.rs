@@ -1,0 +1,274 @@
+//! Reads one shard: proves on opening that the log is the one whose position we hold, then hands
+//! out its records in order, without a step that was not looked at twice.
+
+use std::{cmp::Ordering, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use rdkafka::{
+    Message as _,
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{BorrowedMessage, Timestamp as KafkaTime},
+};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    client::{blocking, failed},
+    consume::{Claim, Consumer},
+    headers,
+};
+use crate::core::{
+    log::{Error, Record},
+    types::{Anchor, OFFSET_MAX, Position, ShardId, Timestamp},
+};
+
+/// The record before the position must be there within this.
+const ANCHOR_TIMEOUT: Duration = Duration::from_secs(10);
+/// No wait is longer.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
+/// Reads a partition from a position on. Dropping it gives the partition back.
+pub struct Reader {
+    claim: Claim,
+    generation: u16,
+    /// Offsets below are behind us.
+    next: i64,
+    /// From this offset we have read twice, so that a gap behind it is real.
+    read_again: Option<i64>,
+    /// Read, but over the limit of the call that read it.
+    held: Option<Record>,
+    /// Comes with the next call: there were records to hand out before it.
+    failed: Option<KafkaError>,
+    /// The broker has no such offset; the next call finds out why.
+    out_of_range: bool,
+    /// Since when nothing came.
+    idle_since: Instant,
+}
+
+impl Reader {
+    /// See [`crate::core::log::Log::open`].
+    pub async fn open(
+        consumer: &Arc<Consumer>,
+        shard: ShardId,
+        from: Position,
+        anchor: Option<Anchor>,
+    ) -> Result<Self, Error> {
+        assert!(
+            from >= Position::ZERO,
+            "a shard is read from a real position"
+        );
+        let offset = from.offset();
+        let low = check_range(consumer, shard, offset).await?;
+        // Where retention removed exactly the record before, nothing is left to compare with.
+        let anchor = anchor.filter(|_| offset > low);
+        let first = offset - i64::from(anchor.is_some());
+        let mut reader = Self {
+            claim: consumer.claim(shard, first)?,
+            generation: from.generation(),
+            next: first,
+            read_again: None,
+            held: None,
+            failed: None,
+            out_of_range: false,
+            idle_since: Instant::now(),
+        };
+        if let Some(anchor) = anchor {
+            reader.check_anchor(offset, anchor).await?;
+        }
+        Ok(reader)
+    }
+
+    /// See [`crate::core::log::Reader::fetch`].
+    pub async fn fetch(
+        &mut self,
+        count_max: usize,
+        bytes_max: usize,
+        wait: Duration,
+    ) -> Result<Vec<Record>, Error> {
+        let deadline = Instant::now() + wait.min(WAIT_MAX);
+        loop {
+            self.claim.check()?;
+            let records = self.take(count_max.max(1), bytes_max)?;
+            if !records.is_empty() {
+                self.idle_since = Instant::now();
+                return Ok(records);
+            }
+            if self.out_of_range {
+                let shard = self.claim.shard();
+                check_range(self.claim.consumer(), shard, self.next).await?;
+                // It is there after all, as after a change of the partition's leader.
+                self.out_of_range = false;
+                self.claim.restart(self.next)?;
+                if Instant::now() >= deadline {
+                    return Ok(Vec::new());
+                }
+            }
+            if timeout_at(deadline, self.claim.arrived()).await.is_err() {
+                self.check_idle()?;
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    /// What the queue holds now, to the limits; at least one record, if there is one.
+    fn take(&mut self, count_max: usize, bytes_max: usize) -> Result<Vec<Record>, Error> {
+        if let Some(error) = self.failed.take() {
+            return self.explain(&error).map(|()| Vec::new());
+        }
+        let mut records = Vec::new();
+        let mut bytes = 0;
+        while records.len() < count_max {
+            let record = match self.held.take() {
+                Some(record) => record,
+                None => match self.poll() {
+                    Ok(Some(record)) => record,
+                    Ok(None) => break,
+                    Err(error) if records.is_empty() => {
+                        return self.explain(&error).map(|()| records);
+                    }
+                    Err(error) => {
+                        self.failed = Some(error);
+                        break;
+                    }
+                },
+            };
+            bytes += record.bytes();
+            if bytes > bytes_max && !records.is_empty() {
+                self.held = Some(record);
+                break;
+            }
+            records.push(record);
+        }
+        Ok(records)
+    }
+
+    /// The next record, if it is there: never below `next`, and above it only after a second look.
+    fn poll(&mut self) -> Result<Option<Record>, KafkaError> {
+        let queue = Arc::clone(self.claim.queue());
+        while let Some(message) = queue.poll(Duration::ZERO) {
+            let message = message?;
+            let offset = message.offset();
+            match offset.cmp(&self.next) {
+                Ordering::Less => continue,
+                Ordering::Greater if self.read_again != Some(self.next) => {
+                    self.read_again = Some(self.next);
+                    if let Err(error) = self.claim.restart(self.next) {
+                        // The caller's check of the claim says it.
+                        tracing::debug!("{error}");
+                        return Ok(None);
+                    }
+                }
+                Ordering::Equal | Ordering::Greater => {
+                    assert!(offset <= OFFSET_MAX, "offsets have 48 bits");
+                    self.next = offset + 1;
+                    return Ok(Some(record(&message, self.generation)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn explain(&mut self, error: &KafkaError) -> Result<(), Error> {
+        let code = error.rdkafka_error_code();
+        if let Some(
+            RDKafkaErrorCode::AutoOffsetReset
+            | RDKafkaErrorCode::OffsetOutOfRange
+            | RDKafkaErrorCode::LogTruncation,
+        ) = code
+        {
+            self.out_of_range = true;
+            return Ok(());
+        }
+        let what = format!("shard {} of {}", self.claim.shard(), self.topic());
+        // After an error the library goes on by itself, as soon as it can.
+        Err(match failed(&what, error) {
+            // A broker that starts does not know its topics yet.
+            Error::Refused(why) => Error::Unavailable(why),
+            error => error,
+        })
+    }
+
+    /// An empty queue is no news only where the partition can be reached and does not end before
+    /// our position.
+    fn check_idle(&mut self) -> Result<(), Error> {
+        let Some(probe) = self.claim.probe() else {
+            return Ok(());
+        };
+        match probe.end {
+            Err(why) => Err(Error::Unavailable(why)),
+            Ok(end) if end < self.next && probe.asked > self.idle_since.into_std() => {
+                self.out_of_range = true;
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        }
+    }
+
+    async fn check_anchor(&mut self, offset: i64, anchor: Anchor) -> Result<(), Error> {
+        let deadline = Instant::now() + ANCHOR_TIMEOUT;
+        let found = loop {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            if let Some(record) = self.fetch(1, usize::MAX, wait).await?.pop() {
+                break record;
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::Unavailable(format!(
+                    "shard {}: the record before offset {offset} of {} does not come",
+                    self.claim.shard(),
+                    self.topic()
+                )));
+            }
+        };
+        if found.position.offset() + 1 == offset && found.anchor() == anchor {
+            return Ok(());
+        }
+        Err(Error::Diverged(format!(
+            "shard {}: the record before offset {offset} of {} is not the one that was applied \
+             there: the topic was made anew, or lost records that it had acknowledged; when it is \
+             clear which log is right, run `axs shards rebase`",
+            self.claim.shard(),
+            self.topic()
+        )))
+    }
+
+    fn topic(&self) -> &str {
+        self.claim.consumer().topic()
+    }
+}
+
+/// Whether `offset` lies within the partition, its end included; the partition's first offset.
+async fn check_range(consumer: &Arc<Consumer>, shard: ShardId, offset: i64) -> Result<i64, Error> {
+    let asked = Arc::clone(consumer);
+    let (low, high) = blocking(move || asked.range(shard)).await?;
+    let topic = consumer.topic();
+    if offset > high {
+        return Err(Error::Diverged(format!(
+            "shard {shard}: offset {offset} is to be read next, but {topic} ends at {high}: the \
+             topic was made anew, or lost records that it had acknowledged; when it is clear which \
+             log is right, run `axs shards rebase`"
+        )));
+    }
+    if offset < low {
+        return Err(Error::Diverged(format!(
+            "shard {shard}: offset {offset} is to be read next, but {topic} begins at {low}: \
+             records were deleted, or expired, before they were applied; run `axs shards rebase`, \
+             which produces again what is pending, and give the topic a longer retention"
+        )));
+    }
+    Ok(low)
+}
+
+fn record(message: &BorrowedMessage<'_>, generation: u16) -> Record {
+    let (command_id, content_hash) = headers::read(message.headers());
+    let millis = match message.timestamp() {
+        KafkaTime::LogAppendTime(millis) | KafkaTime::CreateTime(millis) => millis,
+        KafkaTime::NotAvailable => 0,
+    };
+    Record {
+        position: Position::new(generation, message.offset()),
+        log_time: Timestamp(millis.saturating_mul(1_000)),
+        key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
+        value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+        command_id,
+        content_hash,
+    }
+}

@@ -1,0 +1,90 @@
+//! Follows the results of all shards from now on. A hint only: after an outage it may skip or
+//! repeat, and what cannot be decoded is left out.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use rdkafka::{
+    Message as _, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+};
+use tokio::sync::mpsc;
+
+use super::{
+    client::{Clients, Context, blocking, failed},
+    consume::ends,
+};
+use crate::core::{log::Error, proto::CommandResult};
+
+/// Most results that wait to be taken; then the topic waits.
+const WAITING_MAX: usize = 16 * 1024;
+/// Most results of one answer.
+const TAKEN_MAX: usize = 4 * 1024;
+/// How soon the thread notices that nobody listens any more.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Results as they are published.
+pub struct ResultTail {
+    results: mpsc::Receiver<CommandResult>,
+}
+
+impl ResultTail {
+    /// Starts behind what each partition holds now: what is published after this is seen.
+    pub async fn start(clients: &Clients, topic: &str, shards: u16) -> Result<Self, Error> {
+        let (clients, topic) = (clients.clone(), topic.to_owned());
+        let (sender, results) = mpsc::channel(WAITING_MAX);
+        blocking(move || {
+            let client: BaseConsumer<Context> = clients
+                .tail()
+                .create_with_context(Context)
+                .map_err(|error| failed("the consumer of results does not start", &error))?;
+            let partitions: Vec<i32> = (0..i32::from(shards)).collect();
+            let mut list = TopicPartitionList::with_capacity(partitions.len());
+            for (partition, end) in (0..).zip(ends(&client, &topic, &partitions)?) {
+                list.add_partition_offset(&topic, partition, Offset::Offset(end?))
+                    .map_err(|error| failed(&topic, &error))?;
+            }
+            client
+                .assign(&list)
+                .map_err(|error| failed(&topic, &error))?;
+            std::thread::Builder::new()
+                .name("axs-results-tail".into())
+                .spawn(move || follow(&client, &sender))
+                .map_err(|error| Error::Unavailable(format!("no thread for results: {error}")))?;
+            Ok(())
+        })
+        .await?;
+        Ok(Self { results })
+    }
+
+    /// See [`crate::core::log::ResultTail::next`].
+    pub async fn next(&mut self) -> Result<Vec<CommandResult>, Error> {
+        let mut results = Vec::new();
+        if self.results.recv_many(&mut results, TAKEN_MAX).await == 0 {
+            return Err(Error::Unavailable("the tail of results has ended".into()));
+        }
+        Ok(results)
+    }
+}
+
+/// Runs until nobody listens.
+fn follow(client: &BaseConsumer<Context>, results: &mpsc::Sender<CommandResult>) {
+    while !results.is_closed() {
+        match client.poll(POLL_INTERVAL) {
+            None => {}
+            // It reconnects by itself.
+            Some(Err(error)) => tracing::debug!("tail of results: {error}"),
+            Some(Ok(message)) => {
+                match CommandResult::decode(message.payload().unwrap_or_default()) {
+                    // An error here ends the loop at its next turn.
+                    Ok(result) => drop(results.blocking_send(result)),
+                    Err(error) => tracing::warn!(
+                        kafka.partition = message.partition(),
+                        kafka.offset = message.offset(),
+                        "a result cannot be decoded and is left out: {error}"
+                    ),
+                }
+            }
+        }
+    }
+}
