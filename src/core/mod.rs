@@ -3,7 +3,7 @@
 //! Imports point one way:
 //! `types ← command ← engine ← leader ← {log, store, cache} ← {writer, consumer, outbox, grpc} ← cmd`.
 //!
-//! - [`types`], [`assets`], [`interval_set`], [`clock`]: the vocabulary.
+//! - [`types`], [`assets`], [`interval_set`]: the vocabulary.
 //! - [`command`]: a command from the wire to the log record, its amounts and content hash.
 //! - [`engine`]: the pure rules; [`leader`]: the sans-I/O owner of one shard.
 //! - [`result`]: outcomes, entries and balances as messages of the API.
@@ -16,11 +16,14 @@ pub mod cache;
 pub mod clock;
 pub mod command;
 pub mod config;
+pub mod consumer;
 pub mod engine;
 pub mod interval_set;
 pub mod leader;
 pub mod log;
+pub mod outbox;
 pub mod proto;
+pub mod registry;
 pub mod result;
 pub mod store;
 pub mod types;

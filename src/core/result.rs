@@ -9,6 +9,7 @@ use crate::core::{
     command::{Label, amount},
     engine::{Balance, Entry, Outcome, Reject, RejectCode},
     proto::{self, CommandStatus},
+    store::StoredResult,
     types::{AssetId, CommandId, Epoch, Money, Position, Timestamp},
 };
 
@@ -51,6 +52,18 @@ pub fn render(
         previous_position: previous_position.0,
         kind: outcome.kind.into(),
     }
+}
+
+/// The same for an outcome as the store gives it back.
+pub fn render_stored(stored: &StoredResult, assets: &Assets) -> proto::CommandResult {
+    let StoredResult {
+        epoch,
+        outcome,
+        entries,
+        label,
+        previous_position,
+    } = stored;
+    render(*epoch, outcome, entries, label, *previous_position, assets)
 }
 
 /// An entry of a history page, with what it says of its command.

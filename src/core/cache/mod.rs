@@ -81,7 +81,10 @@ impl Cache {
     /// Gives the gate up, if it is ours.
     pub async fn gate_leave(&self, shard: ShardId, who: &str) -> Result<(), Error> {
         match self {
-            Self::Memory(cache) => Ok(cache.gate_leave(shard, who)),
+            Self::Memory(cache) => {
+                cache.gate_leave(shard, who);
+                Ok(())
+            }
             Self::Redis(cache) => cache.gate_leave(shard, who).await,
         }
     }

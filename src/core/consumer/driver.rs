@@ -1,0 +1,453 @@
+//! Drives one leader: carries its outputs to log, store and cache, and brings the answers back. It
+//! decides nothing about balances or leadership.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{Parts, metrics::ShardMetrics};
+use crate::core::{
+    assets::Assets,
+    cache::{Cache, Snapshot},
+    engine::Entry,
+    leader::{Input, Leader, Output, RequestId, Status, Why},
+    log::{self, Reader},
+    proto::CommandResult,
+    result,
+    store::Flush,
+    types::{Anchor, Epoch, Nonce, Position, ShardId},
+};
+
+/// How long a fetch waits for a first record.
+const FETCH_WAIT: Duration = Duration::from_millis(500);
+/// A wake-up is never nearer than this, so that a leader with nothing to do cannot spin.
+const WAKE_MIN: Duration = Duration::from_millis(1);
+/// Without one, it looks around after so long.
+const WAKE_MAX: Duration = Duration::from_secs(1);
+/// Stored results published again at a time.
+const REPUBLISH_PAGE: usize = 500;
+/// Flushes whose snapshots wait for the cache; above, the newest are dropped (reads fill them).
+const SNAPSHOT_QUEUE_MAX: usize = 16;
+/// The gate holds others off for so long after its last renewal.
+const GATE_TTL: Duration = Duration::from_secs(1);
+
+/// What the coordinator tells a driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    Lead,
+    Drain,
+}
+
+/// What a driver tells the coordinator.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub shard: ShardId,
+    pub event: Event,
+}
+
+#[derive(Debug)]
+pub(super) enum Event {
+    Status(Status),
+    SteppedDown(Why),
+}
+
+type Answer = Pin<Box<dyn Future<Output = Input> + Send>>;
+type Fetch = Pin<Box<dyn Future<Output = (Option<Reader>, Input)> + Send>>;
+
+/// The driver of one shard; lives as long as the process.
+pub(super) struct Driver {
+    shard: ShardId,
+    parts: Parts,
+    leader: Leader,
+    started: Instant,
+    reader: Option<Reader>,
+    fetch: Option<Fetch>,
+    answers: FuturesUnordered<Answer>,
+    /// To the task that writes them to the cache, if there is one.
+    snapshots: Option<mpsc::Sender<(Epoch, Vec<Snapshot>)>>,
+    reports: mpsc::UnboundedSender<Report>,
+    metrics: ShardMetrics,
+}
+
+impl Driver {
+    pub fn new(
+        shard: ShardId,
+        parts: Parts,
+        leader: Leader,
+        reports: mpsc::UnboundedSender<Report>,
+    ) -> Self {
+        let snapshots = parts.cache.clone().map(|cache| {
+            let (sender, receiver) = mpsc::channel(SNAPSHOT_QUEUE_MAX);
+            tokio::spawn(write_snapshots(shard, cache, receiver));
+            sender
+        });
+        Self {
+            shard,
+            parts,
+            leader,
+            snapshots,
+            started: Instant::now(),
+            reader: None,
+            fetch: None,
+            answers: FuturesUnordered::new(),
+            reports,
+            metrics: ShardMetrics::new(shard),
+        }
+    }
+
+    /// Until the coordinator hangs up.
+    pub async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        let mut outputs = Vec::new();
+        let mut last_status = None;
+        loop {
+            let wake_at = self.wake_at();
+            let input = tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Lead) => Input::Lead,
+                    Some(Order::Drain) => Input::Drain,
+                    None => return,
+                },
+                Some(input) = self.answers.next() => input,
+                (reader, input) = next_fetch(&mut self.fetch) => {
+                    self.fetch = None;
+                    self.reader = reader;
+                    input
+                }
+                () = tokio::time::sleep_until(wake_at) => Input::Tick,
+            };
+            self.leader
+                .step(self.started.elapsed(), input, &mut outputs);
+            for output in outputs.drain(..) {
+                self.carry_out(output);
+            }
+            let status = self.leader.status();
+            if last_status != Some(status) {
+                last_status = Some(status);
+                self.metrics.status(&status, self.started.elapsed());
+                self.report(Event::Status(status));
+            }
+        }
+    }
+
+    fn wake_at(&self) -> Instant {
+        let now = Instant::now();
+        let wanted = self.leader.wake_at().map(|at| self.started + at);
+        wanted.map_or(now + WAKE_MAX, |at| {
+            at.clamp(now + WAKE_MIN, now + WAKE_MAX)
+        })
+    }
+
+    fn report(&self, event: Event) {
+        // A coordinator that is gone needs no report.
+        let _ = self.reports.send(Report {
+            shard: self.shard,
+            event,
+        });
+    }
+
+    fn answer<F>(&mut self, future: F)
+    where
+        F: Future<Output = Input> + Send + 'static,
+    {
+        self.answers.push(future.boxed());
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        let (shard, parts) = (self.shard, self.parts.clone());
+        match output {
+            Output::Acquire { id, mine, ttl } => {
+                self.answer(acquire(parts, shard, id, mine, ttl));
+            }
+            Output::Renew {
+                id,
+                epoch,
+                nonce,
+                ttl,
+            } => self.answer(async move {
+                let answer = parts.store.renew(shard, epoch, nonce, ttl).await;
+                if answer.is_ok() {
+                    keep_gate(&parts, shard).await;
+                }
+                Input::Renewed(id, answer)
+            }),
+            Output::Release { id, epoch, nonce } => self.answer(async move {
+                let answer = parts.store.release(shard, epoch, nonce).await;
+                if let Some(cache) = &parts.cache {
+                    let _ = cache.gate_leave(shard, &parts.name).await;
+                }
+                Input::Released(id, answer)
+            }),
+            Output::Open { id, from, anchor } => self.open(id, from, anchor),
+            Output::Fetch {
+                id,
+                count_max,
+                bytes_max,
+            } => self.fetch(id, count_max, bytes_max),
+            Output::Load { id, request } => self.answer(async move {
+                let answer = parts.store.load(shard, &request).await;
+                if let Err(error) = &answer {
+                    tracing::warn!(%shard, %error, "accounts could not be loaded");
+                }
+                Input::Loaded(id, answer)
+            }),
+            Output::Flush { id, flush, ttl } => self.flush(id, flush, ttl),
+            Output::Publish { id, flush, skip } => self.answer(async move {
+                let (count, error) = publish(&parts, &flush, skip).await;
+                Input::Published(id, count, error)
+            }),
+            Output::Republish { id, from, to } => self.answer(async move {
+                let (published_to, error) = republish(&parts, shard, from, to).await;
+                Input::Republished(id, published_to, error)
+            }),
+            Output::MarkPublished {
+                id,
+                epoch,
+                nonce,
+                to,
+            } => self.answer(async move {
+                let answer = parts.store.mark_published(shard, epoch, nonce, to).await;
+                Input::MarkedPublished(id, answer)
+            }),
+            Output::Snapshot { epoch, snapshots } => self.snapshot(epoch, snapshots),
+            Output::Close => {
+                self.fetch = None;
+                self.reader = None;
+            }
+            Output::Alarm(message) => {
+                self.metrics.alarm();
+                tracing::error!(%shard, "{message}");
+            }
+            Output::StepDown(why) => {
+                tracing::info!(%shard, ?why, "stepped down");
+                self.report(Event::SteppedDown(why));
+            }
+        }
+    }
+
+    fn open(&mut self, id: RequestId, from: Position, anchor: Option<Anchor>) {
+        // The former reader goes first: two of one shard would share the partition's queue.
+        self.fetch = None;
+        self.reader = None;
+        let (shard, log) = (self.shard, self.parts.log.clone());
+        let open = async move {
+            match log.open(shard, from, anchor).await {
+                Ok(reader) => (Some(reader), Input::Opened(id, Ok(()))),
+                Err(error) => {
+                    tracing::warn!(%shard, %error, "the log could not be opened");
+                    (None, Input::Opened(id, Err(error)))
+                }
+            }
+        };
+        self.fetch = Some(open.boxed());
+    }
+
+    fn fetch(&mut self, id: RequestId, count_max: usize, bytes_max: usize) {
+        let shard = self.shard;
+        let mut reader = self
+            .reader
+            .take()
+            .expect("a leader fetches from an open log, once a time");
+        let fetch = async move {
+            let answer = reader.fetch(count_max, bytes_max, FETCH_WAIT).await;
+            if let Err(error) = &answer {
+                tracing::warn!(%shard, %error, "the log could not be read");
+            }
+            (Some(reader), Input::Fetched(id, answer))
+        };
+        self.fetch = Some(fetch.boxed());
+    }
+
+    fn flush(&mut self, id: RequestId, flush: Arc<Flush>, ttl: Duration) {
+        let (shard, store, metrics) = (self.shard, self.parts.store.clone(), self.metrics.clone());
+        self.answer(async move {
+            let sent_at = Instant::now();
+            let answer = store.flush(&flush, ttl).await;
+            match &answer {
+                Ok(_) => metrics.flushed(&flush, sent_at.elapsed()),
+                Err(error) => tracing::warn!(%shard, %error, "flush not confirmed"),
+            }
+            Input::Flushed(id, answer)
+        });
+    }
+
+    /// Writes behind the answers: only the latest snapshots matter, and only a few may wait.
+    fn snapshot(&mut self, epoch: Epoch, snapshots: Vec<Snapshot>) {
+        if let Some(writer) = &self.snapshots
+            && writer.try_send((epoch, snapshots)).is_err()
+        {
+            self.metrics.snapshots_dropped();
+        }
+    }
+}
+
+async fn write_snapshots(
+    shard: ShardId,
+    cache: Cache,
+    mut queue: mpsc::Receiver<(Epoch, Vec<Snapshot>)>,
+) {
+    while let Some((epoch, snapshots)) = queue.recv().await {
+        if let Err(error) = cache.write(shard, epoch, &snapshots).await {
+            tracing::debug!(%shard, %error, "snapshots not written");
+            metrics::counter!("axs_cache_write_failures_total").increment(1);
+        }
+    }
+}
+
+/// Pending for ever while there is no fetch.
+async fn next_fetch(fetch: &mut Option<Fetch>) -> (Option<Reader>, Input) {
+    match fetch {
+        Some(fetch) => fetch.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn acquire(
+    parts: Parts,
+    shard: ShardId,
+    id: RequestId,
+    mine: Option<Nonce>,
+    ttl: Duration,
+) -> Input {
+    // The gate only says who should try; without the cache everybody may.
+    if let Some(cache) = &parts.cache
+        && let Ok(false) = cache.gate_enter(shard, &parts.name, GATE_TTL).await
+    {
+        return Input::Acquired(id, Ok(None));
+    }
+    let nonce = Nonce(i64::from_le_bytes(random()));
+    let answer = parts
+        .store
+        .acquire(shard, &parts.name, mine, nonce, ttl)
+        .await;
+    match &answer {
+        Ok(Some(state)) => {
+            tracing::info!(%shard, epoch = %state.epoch, next = %state.next_position, "took over");
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%shard, %error, "shard could not be taken over"),
+    }
+    Input::Acquired(id, answer)
+}
+
+/// Eight bytes from the operating system.
+fn random() -> [u8; 8] {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    bytes
+}
+
+async fn keep_gate(parts: &Parts, shard: ShardId) {
+    if let Some(cache) = &parts.cache {
+        let _ = cache.gate_enter(shard, &parts.name, GATE_TTL).await;
+    }
+}
+
+/// Publishes outcomes, then dead letters; answers how many from the front were acknowledged.
+async fn publish(parts: &Parts, flush: &Flush, skip: usize) -> (usize, Option<log::Error>) {
+    let assets = known_assets(parts, flush.entries.iter()).await;
+    let mut results: Vec<CommandResult> = Vec::with_capacity(flush.outcomes.len());
+    let (mut first, mut previous) = (0, flush.previous_result);
+    for (outcome, label) in flush.outcomes.iter().zip(&flush.labels) {
+        let behind = first + outcome.entries as usize;
+        let entries = &flush.entries[first..behind];
+        results.push(result::render(
+            flush.epoch,
+            outcome,
+            entries,
+            label,
+            previous,
+            &assets,
+        ));
+        (first, previous) = (behind, outcome.position);
+    }
+    let outcomes = results.len();
+    let skipped = results.split_off(skip.min(outcomes));
+    let (count, error) = acknowledged(parts.log.publish(skipped).await);
+    if error.is_some() || flush.dead_letters.is_empty() {
+        return (count, error);
+    }
+    let letters = &flush.dead_letters[skip.saturating_sub(outcomes)..];
+    let answers = parts.log.publish_dead_letters(flush.shard, letters).await;
+    let (letters, error) = acknowledged(answers);
+    (count + letters, error)
+}
+
+/// The registry, read again where an entry's asset is newer than it.
+async fn known_assets(parts: &Parts, mut entries: impl Iterator<Item = &Entry>) -> Arc<Assets> {
+    let assets = parts.registry.assets();
+    if entries.all(|entry| assets.by_id(entry.asset).is_some()) {
+        return assets;
+    }
+    parts.registry.refresh().await
+}
+
+/// The length of the acknowledged prefix, and the first failure.
+fn acknowledged(answers: Vec<Result<(), log::Error>>) -> (usize, Option<log::Error>) {
+    let mut count = 0;
+    for answer in answers {
+        match answer {
+            Ok(()) => count += 1,
+            Err(error) => return (count, Some(error)),
+        }
+    }
+    (count, None)
+}
+
+/// Publishes what former leaders committed in `from..to`; answers how far that came.
+async fn republish(
+    parts: &Parts,
+    shard: ShardId,
+    from: Position,
+    to: Position,
+) -> (Position, Option<String>) {
+    match republish_pages(parts, shard, from, to).await {
+        Ok(()) => (to, None),
+        Err(error) => {
+            tracing::warn!(%shard, error, "results could not be published again");
+            (from, Some(error))
+        }
+    }
+}
+
+async fn republish_pages(
+    parts: &Parts,
+    shard: ShardId,
+    from: Position,
+    to: Position,
+) -> Result<(), String> {
+    let mut next = from;
+    while next < to {
+        let page = parts.store.results(shard, next, REPUBLISH_PAGE).await;
+        let page = page.map_err(|error| error.to_string())?;
+        let is_last = page.len() < REPUBLISH_PAGE;
+        let assets = known_assets(parts, page.iter().flat_map(|stored| &stored.entries)).await;
+        let results: Vec<CommandResult> = page
+            .iter()
+            .take_while(|stored| stored.outcome.position < to)
+            .map(|stored| result::render_stored(stored, &assets))
+            .collect();
+        next = page
+            .last()
+            .map_or(to, |stored| stored.outcome.position.next());
+        let (_, error) = acknowledged(parts.log.publish(results).await);
+        error.map_or(Ok(()), |error| Err(error.to_string()))?;
+        if is_last {
+            break;
+        }
+    }
+    let mut next = from;
+    while next < to {
+        let page = parts.store.dead_letters(shard, next, REPUBLISH_PAGE).await;
+        let mut page = page.map_err(|error| error.to_string())?;
+        let is_last = page.len() < REPUBLISH_PAGE;
+        next = page.last().map_or(to, |letter| letter.position.next());
+        page.retain(|letter| letter.position < to);
+        let (_, error) = acknowledged(parts.log.publish_dead_letters(shard, &page).await);
+        error.map_or(Ok(()), |error| Err(error.to_string()))?;
+        if is_last {
+            break;
+        }
+    }
+    Ok(())
+}

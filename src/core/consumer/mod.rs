@@ -1,0 +1,312 @@
+//! Leads shards in this process: one driver a shard, and a coordinator that says who leads what.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::{sync::mpsc, task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::core::{
+    cache::Cache,
+    config,
+    leader::{self, Leader, Phase, Status, Why},
+    log::Log,
+    registry::Registry,
+    store::{self, Member, Store},
+    types::ShardId,
+};
+
+mod driver;
+mod metrics;
+mod spread;
+
+use driver::{Driver, Event, Order, Report};
+
+/// How often the coordinator looks at the shards.
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+/// How often a process says that it is there.
+const BEAT_INTERVAL: Duration = Duration::from_millis(1_000);
+/// A process not seen for so long is gone.
+const SEEN_WITHIN: Duration = Duration::from_millis(4_000);
+/// A free shard that nobody took for so long is anybody's.
+const FORSAKEN_AFTER: Duration = Duration::from_secs(3);
+/// A shard given up because the log was away is left to others for so long.
+const AVOID_FOR: Duration = Duration::from_secs(5);
+/// A hand-over may take so long; then the process just goes, which is safe.
+const DRAIN_MAX: Duration = Duration::from_millis(1_800);
+/// How often the log is asked for its ends, for the lag.
+const LAG_INTERVAL: Duration = Duration::from_secs(2);
+
+const _: () = assert!(BEAT_INTERVAL.as_millis() * 3 < SEEN_WITHIN.as_millis());
+
+/// What a consumer works with. Cheap to clone.
+#[derive(Clone)]
+pub struct Parts {
+    /// The store.
+    pub store: Store,
+    /// The log.
+    pub log: Log,
+    /// The cache, if there is one.
+    pub cache: Option<Cache>,
+    /// The assets.
+    pub registry: Registry,
+    /// Unique per process, such as `host:pid:nonce`.
+    pub name: String,
+}
+
+/// What the shards of this process are doing; shared with health checks.
+#[derive(Clone, Default)]
+pub struct Shards {
+    statuses: Arc<Mutex<BTreeMap<ShardId, Status>>>,
+}
+
+impl Shards {
+    /// By shard, as of the last change.
+    pub fn statuses(&self) -> BTreeMap<ShardId, Status> {
+        self.statuses
+            .lock()
+            .expect("nothing panics while it is held")
+            .clone()
+    }
+
+    /// Shards led now.
+    pub fn leading(&self) -> Vec<ShardId> {
+        let is_leading = |status: &Status| status.phase == Phase::Leading;
+        self.statuses()
+            .into_iter()
+            .filter(|(_, status)| is_leading(status))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    /// Shards that need an operator.
+    pub fn stopped(&self) -> Vec<ShardId> {
+        let is_stopped = |status: &Status| status.phase == Phase::Stopped;
+        self.statuses()
+            .into_iter()
+            .filter(|(_, status)| is_stopped(status))
+            .map(|(id, _)| id)
+            .collect()
+    }
+
+    fn set(&self, shard: ShardId, status: Status) {
+        self.statuses
+            .lock()
+            .expect("nothing panics while it is held")
+            .insert(shard, status);
+    }
+}
+
+/// Leads this process's share of the shards until `shutdown`; then hands them over and returns.
+pub async fn run(
+    parts: Parts,
+    settings: &config::Consume,
+    shards: Shards,
+    shutdown: CancellationToken,
+) -> Result<(), store::Error> {
+    let count = parts.store.shards().await?;
+    let mut coordinator = Coordinator::start(parts, settings, count, shards);
+    coordinator.lead_until(shutdown).await;
+    coordinator.drain().await;
+    Ok(())
+}
+
+struct Coordinator {
+    parts: Parts,
+    shards: Shards,
+    orders: Vec<mpsc::UnboundedSender<Order>>,
+    drivers: JoinSet<()>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    /// Led, or being taken over.
+    mine: BTreeSet<ShardId>,
+    draining: BTreeSet<ShardId>,
+    avoid: BTreeMap<ShardId, Option<Instant>>,
+    free_since: BTreeMap<ShardId, Instant>,
+    members: Vec<Member>,
+    beat_at: Option<Instant>,
+    lag_at: Instant,
+}
+
+impl Coordinator {
+    fn start(parts: Parts, settings: &config::Consume, count: u16, shards: Shards) -> Self {
+        let config = leader::Config {
+            batch_count_max: settings.batch_count_max,
+            batch_bytes_max: settings.batch_bytes_max,
+            batch_age_max: settings.batch_age_max,
+            flush_interval_min: settings.flush_interval_min,
+            lease_ttl: settings.lease_ttl,
+            accounts_max: settings.accounts_max,
+            embedded: parts.log.is_ledger(),
+        };
+        let (sender, reports) = mpsc::unbounded_channel();
+        let (mut orders, mut drivers) = (Vec::new(), JoinSet::new());
+        for shard in (0..count).map(ShardId) {
+            let (order, receiver) = mpsc::unbounded_channel();
+            let leader = Leader::new(shard, config.clone());
+            let driver = Driver::new(shard, parts.clone(), leader, sender.clone());
+            drivers.spawn(driver.run(receiver));
+            orders.push(order);
+        }
+        Self {
+            parts,
+            shards,
+            orders,
+            drivers,
+            reports,
+            mine: BTreeSet::new(),
+            draining: BTreeSet::new(),
+            avoid: BTreeMap::new(),
+            free_since: BTreeMap::new(),
+            members: Vec::new(),
+            beat_at: None,
+            lag_at: Instant::now(),
+        }
+    }
+
+    async fn lead_until(&mut self, shutdown: CancellationToken) {
+        let mut look = tokio::time::interval(LOOK_INTERVAL);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some(report) = self.reports.recv() => self.on_report(report),
+                _ = look.tick() => {
+                    if let Err(error) = self.look().await {
+                        tracing::warn!(%error, "the shards could not be looked at");
+                    }
+                }
+                Some(ended) = self.drivers.join_next() => {
+                    // A driver ends only with the coordinator: this one panicked, and what it held
+                    // is unknown. Another process takes its shard over.
+                    panic!("the driver of a shard ended: {ended:?}");
+                }
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), store::Error> {
+        let now = Instant::now();
+        if self.beat_at.is_none_or(|at| now >= at + BEAT_INTERVAL) {
+            let me = Member {
+                name: self.parts.name.clone(),
+                draining: false,
+            };
+            self.members = self.parts.store.beat(&me, SEEN_WITHIN).await?;
+            self.beat_at = Some(now);
+        }
+        let rows = self.parts.store.shard_rows().await?;
+        self.avoid
+            .retain(|_, until| until.is_none_or(|until| now < until));
+        let is_free = |row: &store::ShardRow| row.lease_left.is_zero();
+        for row in &rows {
+            if is_free(row) && !self.mine.contains(&row.shard) {
+                self.free_since.entry(row.shard).or_insert(now);
+            } else {
+                self.free_since.remove(&row.shard);
+            }
+        }
+        let forsaken = self
+            .free_since
+            .iter()
+            .filter(|(_, at)| now >= **at + FORSAKEN_AFTER);
+        let plan = spread::plan(&spread::View {
+            me: &self.parts.name,
+            members: &self.members,
+            rows: &rows,
+            mine: &self.mine.difference(&self.draining).copied().collect(),
+            avoid: &self.avoid.keys().chain(&self.draining).copied().collect(),
+            forsaken: &forsaken.map(|(shard, _)| *shard).collect(),
+        });
+        for shard in plan.lead {
+            self.mine.insert(shard);
+            self.order(shard, Order::Lead);
+        }
+        for shard in plan.drain {
+            self.draining.insert(shard);
+            self.order(shard, Order::Drain);
+        }
+        self.measure_lag(now, &rows).await;
+        Ok(())
+    }
+
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a gauge is a float; nothing decides by it"
+    )]
+    async fn measure_lag(&mut self, now: Instant, rows: &[store::ShardRow]) {
+        if now < self.lag_at + LAG_INTERVAL {
+            return;
+        }
+        self.lag_at = now;
+        let Ok(ends) = self.parts.log.ends().await else {
+            return;
+        };
+        for (row, end) in rows
+            .iter()
+            .zip(ends)
+            .filter(|(row, _)| self.mine.contains(&row.shard))
+        {
+            let lag = (end.offset() - row.next_position.offset()).max(0);
+            metrics_lag(row.shard).set(lag as f64);
+        }
+    }
+
+    fn order(&self, shard: ShardId, order: Order) {
+        // A driver that is gone is noticed by the join set.
+        let _ = self.orders[usize::from(shard.0)].send(order);
+    }
+
+    fn on_report(&mut self, report: Report) {
+        let Report { shard, event } = report;
+        match event {
+            Event::Status(status) => self.shards.set(shard, status),
+            Event::SteppedDown(why) => {
+                self.mine.remove(&shard);
+                self.draining.remove(&shard);
+                match why {
+                    Why::LogAway(_) => {
+                        self.avoid.insert(shard, Some(Instant::now() + AVOID_FOR));
+                    }
+                    Why::Stopped(_) => {
+                        self.avoid.insert(shard, None);
+                    }
+                    Why::Held | Why::LeaseLost | Why::Drained => {}
+                }
+            }
+        }
+    }
+
+    async fn drain(&mut self) {
+        let deadline = Instant::now() + DRAIN_MAX;
+        let me = Member {
+            name: self.parts.name.clone(),
+            draining: true,
+        };
+        for shard in self.mine.clone() {
+            self.order(shard, Order::Drain);
+        }
+        let leave = async {
+            // Whether the others hear of it early only decides how fast they are.
+            let _ = self.parts.store.beat(&me, SEEN_WITHIN).await;
+        };
+        let _ = tokio::time::timeout_at(deadline, leave).await;
+        while !self.mine.is_empty() {
+            match tokio::time::timeout_at(deadline, self.reports.recv()).await {
+                Ok(Some(report)) => self.on_report(report),
+                Ok(None) => break,
+                Err(_) => {
+                    tracing::warn!(shards = ?self.mine, "not handed over in time; their leases end by themselves");
+                    break;
+                }
+            }
+        }
+        let _ = tokio::time::timeout_at(deadline, self.parts.store.leave(&me.name)).await;
+    }
+}
+
+fn metrics_lag(shard: ShardId) -> ::metrics::Gauge {
+    ::metrics::gauge!("axs_shard_lag_records", "shard" => shard.to_string())
+}

@@ -1,0 +1,410 @@
+//! Taking a shard over, keeping the lease, giving it up. Only the row in the store decides; what is
+//! in here only makes a leader stop early.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{
+    Config, LOG_AWAY_MAX, Leader, MARK_PUBLISHED_AFTER, Mono, Output, Phase, RequestId, Retry, Why,
+    batch::{Building, RecentHashes},
+    flush::InFlight,
+    intake::{Answers, Item},
+    publish::Publisher,
+};
+use crate::core::{
+    engine::{Engine, Start},
+    log,
+    store::{self, LoadRequest, ShardState},
+    types::{Anchor, Epoch, Nonce, Position},
+};
+
+/// One leadership: everything that a drop of the memory forgets.
+pub(super) struct Tenure {
+    pub epoch: Epoch,
+    pub nonce: Nonce,
+    pub engine: Engine,
+    /// When the last request that the store confirmed was sent: the lease runs from there.
+    pub confirmed_at: Mono,
+    pub renewal: Option<(RequestId, Mono)>,
+    pub renewal_retry: Retry,
+    pub open: Option<RequestId>,
+    pub log_retry: Retry,
+    /// The last moment the log gave or took something.
+    pub log_seen_at: Mono,
+    pub fetch: Option<RequestId>,
+    pub inbox: VecDeque<Item>,
+    pub inbox_bytes: usize,
+    /// So many items at the front of the inbox have what they need in memory.
+    pub planned: usize,
+    pub load: Option<(RequestId, usize)>,
+    pub requested: LoadRequest,
+    pub load_retry: Retry,
+    pub answers: Answers,
+    pub building: Building,
+    pub in_flight: Option<InFlight>,
+    pub next_flush_at: Mono,
+    pub flushed_to: Position,
+    pub anchor: Option<Anchor>,
+    pub last_result: Position,
+    pub publisher: Publisher,
+    pub published_to: Position,
+    /// As stored.
+    pub marked_to: Position,
+    pub recent_hashes: RecentHashes,
+    /// Counts records, and the counts at which dead letters came.
+    pub records: u64,
+    pub dead_letters: VecDeque<u64>,
+}
+
+impl Tenure {
+    fn new(now: Mono, state: ShardState) -> Self {
+        let engine = Engine::new(Start {
+            shard: state.shard,
+            applied: state.applied,
+            applied_at: state.applied_at,
+            passed_at: state.passed_at,
+            state_hash: state.state_hash,
+        });
+        Self {
+            epoch: state.epoch,
+            nonce: state.nonce,
+            engine,
+            confirmed_at: now,
+            renewal: None,
+            renewal_retry: Retry::default(),
+            open: None,
+            log_retry: Retry::default(),
+            log_seen_at: now,
+            fetch: None,
+            inbox: VecDeque::new(),
+            inbox_bytes: 0,
+            planned: 0,
+            load: None,
+            requested: LoadRequest::default(),
+            load_retry: Retry::default(),
+            answers: Answers::default(),
+            building: Building::new(state.next_position),
+            in_flight: None,
+            next_flush_at: now,
+            flushed_to: state.next_position,
+            anchor: state.anchor,
+            last_result: state.last_result,
+            publisher: Publisher::starting_with(now, state.published_to, state.next_position),
+            published_to: state.published_to,
+            marked_to: state.published_to,
+            recent_hashes: RecentHashes::default(),
+            records: 0,
+            dead_letters: VecDeque::new(),
+        }
+    }
+
+    /// Whether what we send may still be believed without asking the store: 2/3 of the lease.
+    pub fn is_surely_leader(&self, now: Mono, config: &Config) -> bool {
+        now < self.confirmed_at + config.lease_ttl * 2 / 3
+    }
+
+    pub fn wake_at(&self, config: &Config) -> Mono {
+        let renewal = self.renewal.is_none().then(|| {
+            let due = self.confirmed_at + config.lease_ttl / 3;
+            self.renewal_retry.at.map_or(due, |at| at.max(due))
+        });
+        let flush = match &self.in_flight {
+            Some(flush) => flush.retry.at.filter(|_| flush.request.is_none()),
+            None => self
+                .building
+                .closes_at(config)
+                .map(|at| at.max(self.next_flush_at)),
+        };
+        let mark = (self.published_to > self.marked_to && self.publisher.mark.is_none())
+            .then(|| self.publisher.changed_at + MARK_PUBLISHED_AFTER);
+        [
+            renewal,
+            flush,
+            mark,
+            self.log_retry.at,
+            self.load_retry.at,
+            self.publisher.retry.at,
+            Some(self.confirmed_at + config.lease_ttl),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .expect("the lease always ends")
+    }
+
+    pub fn records_unflushed(&self) -> usize {
+        self.inbox.len()
+            + self.building.records
+            + self.in_flight.as_ref().map_or(0, |flush| flush.records)
+    }
+}
+
+impl Leader {
+    pub(super) fn on_lead(&mut self, now: Mono, out: &mut Vec<Output>) {
+        if self.phase == Phase::Idle {
+            self.phase = Phase::Acquiring;
+            self.retry = Retry {
+                at: Some(now),
+                ..Retry::default()
+            };
+            self.try_acquire(now, out);
+        }
+    }
+
+    pub(super) fn on_drain(&mut self, out: &mut Vec<Output>) {
+        match self.phase {
+            Phase::Acquiring => {
+                self.phase = Phase::Idle;
+                self.retry = Retry::default();
+                self.acquire = None;
+                out.push(Output::StepDown(Why::Drained));
+            }
+            Phase::Opening | Phase::Leading => self.phase = Phase::Draining,
+            Phase::Idle | Phase::Draining | Phase::Stopped => {}
+        }
+    }
+
+    pub(super) fn try_acquire(&mut self, now: Mono, out: &mut Vec<Output>) {
+        if self.phase != Phase::Acquiring || self.acquire.is_some() || !self.retry.is_due(now) {
+            return;
+        }
+        let id = self.next_request();
+        self.acquire = Some((id, now));
+        self.retry.at = None;
+        out.push(Output::Acquire {
+            id,
+            mine: self.nonce,
+            ttl: self.config.lease_ttl,
+        });
+    }
+
+    pub(super) fn on_acquired(
+        &mut self,
+        now: Mono,
+        id: RequestId,
+        answer: Result<Option<ShardState>, store::Error>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some((_, sent_at)) = self.acquire.take_if(|(expected, _)| *expected == id) else {
+            // Drained while it was under way: a lease we do not want must not stay.
+            if let Ok(Some(state)) = answer {
+                let id = self.next_request();
+                out.push(Output::Release {
+                    id,
+                    epoch: state.epoch,
+                    nonce: state.nonce,
+                });
+            }
+            return;
+        };
+        match answer {
+            Ok(Some(state)) => {
+                assert!(
+                    state.shard == self.shard,
+                    "the store answered for another shard"
+                );
+                self.nonce = Some(state.nonce);
+                self.retry.succeeded();
+                self.parked
+                    .extend(state.parked.iter().map(|(at, reason)| (*at, *reason)));
+                self.phase = Phase::Opening;
+                let tenure = Tenure::new(sent_at, state);
+                self.tenure = Some(Box::new(tenure));
+                self.open_log(now, out);
+            }
+            Ok(None) => {
+                let why = if self.nonce.is_some() {
+                    Why::LeaseLost
+                } else {
+                    Why::Held
+                };
+                self.step_down(why, out);
+            }
+            Err(store::Error::Mismatch(why)) => self.stop(why, out),
+            Err(_) => self.retry.after_failure(now),
+        }
+    }
+
+    fn open_log(&mut self, now: Mono, out: &mut Vec<Output>) {
+        let id = self.next_request();
+        let Some(tenure) = self.tenure.as_deref_mut() else {
+            return;
+        };
+        if tenure.open.is_some() || !tenure.log_retry.is_due(now) {
+            return;
+        }
+        tenure.open = Some(id);
+        tenure.log_retry.at = None;
+        out.push(Output::Open {
+            id,
+            from: tenure.flushed_to,
+            anchor: tenure.anchor,
+        });
+    }
+
+    pub(super) fn on_opened(
+        &mut self,
+        now: Mono,
+        id: RequestId,
+        answer: Result<(), log::Error>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(tenure) = self.tenure.as_deref_mut() else {
+            return;
+        };
+        if tenure.open.take_if(|expected| *expected == id).is_none() {
+            return;
+        }
+        match answer {
+            Ok(()) => {
+                tenure.log_retry.succeeded();
+                tenure.log_seen_at = now;
+                if self.phase == Phase::Opening {
+                    self.phase = Phase::Leading;
+                }
+            }
+            Err(log::Error::Diverged(why) | log::Error::Refused(why)) => self.stop(why, out),
+            Err(_) => tenure.log_retry.after_failure(now),
+        }
+    }
+
+    /// True when the lease ran out by our own clock: the memory is gone.
+    pub(super) fn lease_ran_out(&mut self, now: Mono, out: &mut Vec<Output>) -> bool {
+        let Some(tenure) = self.tenure.as_deref() else {
+            return false;
+        };
+        if now < tenure.confirmed_at + self.config.lease_ttl {
+            return false;
+        }
+        self.take_over_again(now, out);
+        true
+    }
+
+    /// Drops the memory and takes over anew, if nobody else did meanwhile.
+    pub(super) fn take_over_again(&mut self, now: Mono, out: &mut Vec<Output>) {
+        self.drop_memory(out);
+        if self.phase == Phase::Draining {
+            self.step_down(Why::Drained, out);
+            return;
+        }
+        self.phase = Phase::Acquiring;
+        self.retry = Retry {
+            at: Some(now),
+            pause: self.retry.pause,
+        };
+        self.try_acquire(now, out);
+    }
+
+    pub(super) fn step_down(&mut self, why: Why, out: &mut Vec<Output>) {
+        self.drop_memory(out);
+        self.phase = Phase::Idle;
+        self.retry = Retry::default();
+        if why == Why::LeaseLost {
+            self.nonce = None;
+        }
+        out.push(Output::StepDown(why));
+    }
+
+    /// True when the log gave and took nothing for too long: another process may reach it.
+    pub(super) fn log_is_away(&mut self, now: Mono, out: &mut Vec<Output>) -> bool {
+        let Some(tenure) = self.tenure.as_deref() else {
+            return false;
+        };
+        if now < tenure.log_seen_at + LOG_AWAY_MAX {
+            if self.phase == Phase::Opening {
+                self.open_log(now, out);
+            }
+            return false;
+        }
+        let (id, epoch, nonce) = (self.requests + 1, tenure.epoch, tenure.nonce);
+        self.requests = id;
+        out.push(Output::Release {
+            id: RequestId(id),
+            epoch,
+            nonce,
+        });
+        let seconds = LOG_AWAY_MAX.as_secs();
+        self.step_down(
+            Why::LogAway(format!("no answer from the log for {seconds} s")),
+            out,
+        );
+        true
+    }
+
+    pub(super) fn start_renewal(&mut self, now: Mono, out: &mut Vec<Output>) {
+        let id = self.next_request();
+        let ttl = self.config.lease_ttl;
+        let Some(tenure) = self.tenure.as_deref_mut() else {
+            return;
+        };
+        let due = now >= tenure.confirmed_at + ttl / 3 && tenure.renewal_retry.is_due(now);
+        if due && tenure.renewal.is_none() {
+            tenure.renewal = Some((id, now));
+            tenure.renewal_retry.at = None;
+            out.push(Output::Renew {
+                id,
+                epoch: tenure.epoch,
+                nonce: tenure.nonce,
+                ttl,
+            });
+        }
+    }
+
+    pub(super) fn on_renewed(
+        &mut self,
+        now: Mono,
+        id: RequestId,
+        answer: Result<(), store::Error>,
+        out: &mut Vec<Output>,
+    ) {
+        let Some(tenure) = self.tenure.as_deref_mut() else {
+            return;
+        };
+        let Some((_, sent_at)) = tenure.renewal.take_if(|(expected, _)| *expected == id) else {
+            return;
+        };
+        match answer {
+            Ok(()) => {
+                tenure.renewal_retry.succeeded();
+                tenure.confirmed_at = tenure.confirmed_at.max(sent_at);
+            }
+            Err(store::Error::Fenced(_)) => self.take_over_again(now, out),
+            Err(_) => tenure.renewal_retry.after_failure(now),
+        }
+    }
+
+    /// When everything applied is committed, published and marked, the lease is ended.
+    pub(super) fn finish_drain(&mut self, _now: Mono, out: &mut Vec<Output>) {
+        if self.phase != Phase::Draining || self.release.is_some() {
+            return;
+        }
+        let id = self.next_request();
+        let Some(tenure) = self.tenure.as_deref_mut() else {
+            return;
+        };
+        let busy = tenure.in_flight.is_some()
+            || tenure.building.records > 0
+            || !tenure.publisher.is_done()
+            || tenure.published_to > tenure.marked_to;
+        if busy {
+            return;
+        }
+        self.release = Some(id);
+        out.push(Output::Release {
+            id,
+            epoch: tenure.epoch,
+            nonce: tenure.nonce,
+        });
+    }
+
+    pub(super) fn on_released(&mut self, id: RequestId, out: &mut Vec<Output>) {
+        if self.release.take_if(|expected| *expected == id).is_some() {
+            self.nonce = None;
+            self.step_down(Why::Drained, out);
+        }
+    }
+
+    /// The positions known to be parked, for tests and `status`.
+    pub fn parked(&self) -> &BTreeMap<Position, store::DeadLetterReason> {
+        &self.parked
+    }
+}

@@ -1,0 +1,252 @@
+//! What a pass over one shard appends: pure, from what the store shows and what was sent before.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use crate::core::{
+    command::record::{self, Seal, Tick},
+    log::NewRecord,
+    store::OutboxView,
+    types::{CommandId, ShardId, Timestamp},
+};
+
+/// A shard gets a TICK at most this often, whoever sends it.
+const TICK_INTERVAL: Duration = Duration::from_secs(2);
+/// A command sent again waits this long before the next time; it doubles ...
+const PAUSE_MIN: Duration = Duration::from_secs(2);
+/// ... up to this.
+const PAUSE_MAX: Duration = Duration::from_secs(32);
+/// Commands that were sent again before and are sent once more in a pass: a shard that is slow must
+/// not be slowed further by what it has in its log already.
+const REPEATS_MAX: u64 = 100;
+
+/// What one process remembers of a shard between passes.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    ticked_at: Option<Duration>,
+    sealed_at: Option<Duration>,
+    /// When a command may be sent again, and the pause after that.
+    resent: BTreeMap<CommandId, (Duration, Duration)>,
+}
+
+/// What to append, and what it is.
+#[derive(Debug, Default)]
+pub(super) struct Planned {
+    pub records: Vec<NewRecord>,
+    pub tick: bool,
+    pub resent: u64,
+    pub sealed: u64,
+}
+
+/// Plans a pass at `now` of this process's monotonic clock, which only spaces what is sent.
+pub(super) fn plan(
+    shard: ShardId,
+    view: &OutboxView,
+    margin: Duration,
+    memory: &mut Memory,
+    now: Duration,
+) -> Planned {
+    let mut planned = Planned::default();
+    if wants_tick(view, margin, memory, now) {
+        memory.ticked_at = Some(now);
+        planned.tick = true;
+        let tick = Tick {
+            now: view.now,
+            wal_position: view.wal_position,
+        };
+        planned
+            .records
+            .push(control(shard, record::encode_tick(&tick), view.now));
+    }
+    plan_resends(shard, view, memory, now, &mut planned);
+    let seal_is_due = memory.sealed_at.is_none_or(|at| now >= at + PAUSE_MIN);
+    if seal_is_due && !view.sealable.is_empty() {
+        memory.sealed_at = Some(now);
+        for &(first, last) in &view.sealable {
+            planned.sealed += last.0 - first.0 + 1;
+            let seal = record::encode_seal(&Seal { first, last });
+            planned.records.push(control(shard, seal, view.now));
+        }
+    }
+    planned
+}
+
+/// A TICK is wanted where commands are pending for longer than the margin and the shard's time does
+/// not say so yet.
+fn wants_tick(view: &OutboxView, margin: Duration, memory: &Memory, now: Duration) -> bool {
+    let Some(oldest) = view.oldest_pending_at else {
+        return false;
+    };
+    let is_old = oldest < earlier(view.now, margin);
+    let others_ticked = view.passed_at > earlier(view.now, TICK_INTERVAL);
+    let we_ticked = memory.ticked_at.is_some_and(|at| now < at + TICK_INTERVAL);
+    is_old && !others_ticked && !we_ticked
+}
+
+fn plan_resends(
+    shard: ShardId,
+    view: &OutboxView,
+    memory: &mut Memory,
+    now: Duration,
+    planned: &mut Planned,
+) {
+    let mut next = BTreeMap::new();
+    let mut repeats = 0;
+    for command in &view.pending {
+        let id = command.id.expect("stored commands have their id");
+        let before = memory.resent.get(&id).copied();
+        let is_due = before.is_none_or(|(at, _)| now >= at && repeats < REPEATS_MAX);
+        if !is_due {
+            next.extend(before.map(|before| (id, before)));
+            continue;
+        }
+        repeats += u64::from(before.is_some());
+        let pause = before.map_or(PAUSE_MIN, |(_, pause)| pause);
+        next.insert(id, (now + pause, (pause * 2).min(PAUSE_MAX)));
+        planned.resent += 1;
+        planned.records.push(NewRecord {
+            shard,
+            account: Some(command.account),
+            value: record::encode_command(command),
+            command: Some((id, command.content_hash)),
+            source: command.source.clone(),
+            time: command.accepted_at,
+        });
+    }
+    // What is not pending any more is forgotten.
+    memory.resent = next;
+}
+
+fn control(shard: ShardId, value: bytes::Bytes, time: Timestamp) -> NewRecord {
+    NewRecord {
+        shard,
+        account: None,
+        value,
+        command: None,
+        source: "axs".into(),
+        time,
+    }
+}
+
+fn earlier(moment: Timestamp, by: Duration) -> Timestamp {
+    moment.plus_micros(-i64::try_from(by.as_micros()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{
+        command::{Command, CommandKind},
+        types::{AccountId, ContentHash, Sequence},
+    };
+
+    const MARGIN: Duration = Duration::from_secs(6);
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp(second * 1_000_000)
+    }
+
+    fn command(sequence: u64, accepted_at: Timestamp) -> Command {
+        Command {
+            id: Some(CommandId::new(ShardId(0), Sequence(sequence))),
+            content_hash: ContentHash([7; 16]),
+            source: "test".into(),
+            idempotency_key: format!("key-{sequence}"),
+            account: AccountId(1),
+            kind: CommandKind::OpenAccount,
+            changes: Vec::new(),
+            reference: String::new(),
+            created_at: None,
+            accepted_at,
+            user: 0,
+            reverses: None,
+            ack: None,
+            pin: None,
+        }
+    }
+
+    fn view(now: i64, passed_at: i64, oldest: Option<i64>, pending: Vec<Command>) -> OutboxView {
+        OutboxView {
+            now: second(now),
+            wal_position: 9,
+            passed_at: second(passed_at),
+            pending_count: pending.len() as u64,
+            oldest_pending_at: oldest.map(second),
+            pending,
+            sealable: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_tick_is_sent_for_old_pending_commands_only_and_not_too_often() {
+        let mut memory = Memory::default();
+        let mut ticks = |view: &OutboxView, at: u64| {
+            plan(
+                ShardId(0),
+                view,
+                MARGIN,
+                &mut memory,
+                Duration::from_secs(at),
+            )
+            .tick
+        };
+        assert!(!ticks(&view(100, 0, None, vec![]), 0), "nothing is pending");
+        assert!(
+            !ticks(&view(100, 0, Some(95), vec![]), 0),
+            "younger than the margin"
+        );
+        assert!(
+            !ticks(&view(100, 99, Some(90), vec![]), 0),
+            "another outbox sent one"
+        );
+        assert!(ticks(&view(100, 0, Some(90), vec![]), 0));
+        assert!(!ticks(&view(101, 0, Some(90), vec![]), 1), "we sent one");
+        assert!(ticks(&view(102, 0, Some(90), vec![]), 2));
+    }
+
+    #[test]
+    fn a_pending_command_is_sent_again_with_growing_pauses() {
+        let mut memory = Memory::default();
+        let pending = vec![command(5, second(10))];
+        let mut sent_at = Vec::new();
+        for at in 0..140 {
+            let view = view(1_000, 990, Some(10), pending.clone());
+            let planned = plan(
+                ShardId(0),
+                &view,
+                MARGIN,
+                &mut memory,
+                Duration::from_secs(at),
+            );
+            if planned.resent > 0 {
+                sent_at.push(at);
+            }
+        }
+        assert_eq!(sent_at, [0, 2, 6, 14, 30, 62, 94, 126]);
+        plan(
+            ShardId(0),
+            &view(1_000, 990, None, vec![]),
+            MARGIN,
+            &mut memory,
+            Duration::ZERO,
+        );
+        assert!(memory.resent.is_empty(), "what is applied is forgotten");
+    }
+
+    #[test]
+    fn unusable_numbers_are_sealed_again_until_they_are_applied() {
+        let mut memory = Memory::default();
+        let mut view = view(100, 0, None, vec![]);
+        view.sealable = vec![(Sequence(3), Sequence(9)), (Sequence(20), Sequence(20))];
+        let mut sealed = |at: u64| {
+            plan(
+                ShardId(2),
+                &view,
+                MARGIN,
+                &mut memory,
+                Duration::from_secs(at),
+            )
+            .sealed
+        };
+        assert_eq!((sealed(0), sealed(1), sealed(2)), (8, 0, 8));
+    }
+}
