@@ -10,6 +10,7 @@
 //! - [`log`], [`store`], [`cache`]: the three seams, each real and in memory.
 //! - [`writer`]: group commit of acceptance; [`consumer`]: drives leaders; [`outbox`]: re-sends.
 //! - [`grpc`]: the API; [`telemetry`]: logs, metrics, the admin port.
+//! - [`workload`]: commands as an exchange would send them, from a seed.
 
 pub mod assets;
 pub mod cache;
@@ -27,3 +28,4 @@ pub mod registry;
 pub mod result;
 pub mod store;
 pub mod types;
+pub mod workload;
