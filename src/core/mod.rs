@@ -27,5 +27,7 @@ pub mod proto;
 pub mod registry;
 pub mod result;
 pub mod store;
+pub mod submit;
+pub mod telemetry;
 pub mod types;
 pub mod workload;
