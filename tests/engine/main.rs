@@ -1,6 +1,7 @@
 //! The engine against tables of its rules and against its naive model.
 //!
 //! - `tables`: one row per reject code and per step of the order of checks.
+//! - `random`: 1,000,000 random commands; evictions, stale loads, late flushes, crashes.
 //! - `state`: what the tables do not show: seals, discards, eviction, panics, the hash's layout.
 
 use axs::core::{
@@ -10,6 +11,7 @@ use axs::core::{
     types::{AccountId, CommandId, ContentHash, Sequence, ShardId, Timestamp},
 };
 
+mod random;
 mod state;
 mod tables;
 
