@@ -18,6 +18,10 @@ impl IntervalSet {
 
     /// Whether `number` is in the set.
     pub fn contains(&self, number: u64) -> bool {
+        // Most numbers asked for are new.
+        if self.last().is_none_or(|last| last < number) {
+            return false;
+        }
         self.intervals
             .range(..=number)
             .next_back()
@@ -26,6 +30,13 @@ impl IntervalSet {
 
     /// Adds one number; false if it was there.
     pub fn insert(&mut self, number: u64) -> bool {
+        // Most numbers follow the greatest one.
+        if let Some(mut last) = self.intervals.last_entry()
+            && last.get().checked_add(1) == Some(number)
+        {
+            last.insert(number);
+            return true;
+        }
         if self.contains(number) {
             return false;
         }

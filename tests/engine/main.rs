@@ -2,7 +2,8 @@
 //!
 //! - `tables`: one row per reject code and per step of the order of checks.
 //! - `random`: 1,000,000 random commands; evictions, stale loads, late flushes, crashes.
-//! - `state`: what the tables do not show: seals, discards, eviction, panics, the hash's layout.
+//! - `state` and `memory`: what the tables do not show: seals, discards, batches, panics, the
+//!   hash's layout; loads and eviction.
 
 use axs::core::{
     command::{Command, CommandKind},
@@ -11,6 +12,7 @@ use axs::core::{
     types::{AccountId, CommandId, ContentHash, Sequence, ShardId, Timestamp},
 };
 
+mod memory;
 mod random;
 mod state;
 mod tables;

@@ -1,4 +1,4 @@
-//! What the tables do not show: numbers, batches, memory, panics, and the layout of the hash.
+//! What the tables do not show: numbers, batches, panics, and the layout of the hash.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -6,7 +6,7 @@ use axs::core::{
     command::{Change, Command, CommandKind, Move},
     engine::{
         Account, AccountStatus, AccountWrite, Applied, Balance, BalanceWrite, Discarded, Engine,
-        Entry, RejectCode, Reversal, hash,
+        Entry, RejectCode, hash,
     },
     interval_set::IntervalSet,
     types::{
@@ -17,11 +17,11 @@ use axs::core::{
 
 use super::{SHARD, command, empty};
 
-fn open(number: u64, account: u64) -> Command {
+pub fn open(number: u64, account: u64) -> Command {
     command(number, CommandKind::OpenAccount, AccountId(account))
 }
 
-fn credit(number: u64, account: u64, asset: u32, amount: i64) -> Command {
+pub fn credit(number: u64, account: u64, asset: u32, amount: i64) -> Command {
     let mut command = command(number, CommandKind::Change, AccountId(account));
     command.changes.push(Change {
         account: AccountId(account),
@@ -38,7 +38,7 @@ fn credit(number: u64, account: u64, asset: u32, amount: i64) -> Command {
 }
 
 /// Applies at a position equal to the command's number; it must succeed.
-fn apply(engine: &mut Engine, command: &Command) -> Vec<Entry> {
+pub fn apply(engine: &mut Engine, command: &Command) -> Vec<Entry> {
     let number = command.id.expect("numbered").sequence().0 as i64;
     let mut entries = Vec::new();
     match engine.apply(
@@ -55,7 +55,7 @@ fn apply(engine: &mut Engine, command: &Command) -> Vec<Entry> {
 }
 
 /// Accounts 1 to `accounts`, each with 10 of asset 1, in one batch that is not flushed yet.
-fn opened(accounts: u64) -> (Engine, u64) {
+pub fn opened(accounts: u64) -> (Engine, u64) {
     let mut engine = Engine::new(empty());
     for account in 1..=accounts {
         engine.note_absent(AccountId(account));
@@ -213,178 +213,6 @@ fn changes_of_a_batch_are_net_and_sorted() {
     let nothing = engine.take_changes();
     assert!(nothing.balances.is_empty() && nothing.accounts.is_empty());
     assert!(nothing.applied.is_empty() && nothing.reversals.is_empty());
-}
-
-#[test]
-fn absence_is_forgotten_with_the_batch_and_loses_to_an_open() {
-    let mut engine = Engine::new(empty());
-    engine.note_absent(AccountId(1));
-    engine.note_absent(AccountId(2));
-    apply(&mut engine, &open(1, 1));
-    engine.note_absent(AccountId(1));
-    assert!(engine.is_resident(AccountId(1)) && engine.is_resident(AccountId(2)));
-    engine.take_changes();
-    assert!(engine.is_resident(AccountId(1)) && !engine.is_resident(AccountId(2)));
-    apply(&mut engine, &credit(2, 1, 1, 5));
-}
-
-#[test]
-fn what_is_in_memory_wins_over_a_load() {
-    let (mut engine, _) = opened(1);
-    let mut stale = engine
-        .balance(AccountId(1), AssetId(1))
-        .expect("opened with it");
-    apply(&mut engine, &credit(2, 1, 1, 5));
-    let account = engine.account(AccountId(1)).expect("opened");
-    stale.available = Money::from(1);
-    engine.install(
-        Account {
-            status: AccountStatus::Closed,
-            ..account
-        },
-        &[stale],
-    );
-    assert_eq!(engine.account(AccountId(1)), Some(account));
-    let kept = engine
-        .balance(AccountId(1), AssetId(1))
-        .map(|balance| balance.available);
-    assert_eq!(kept, Some(Money::from(15)));
-}
-
-#[test]
-fn only_flushed_accounts_are_evicted_and_used_ones_last() {
-    let (mut engine, batch) = opened(4);
-    engine.trim(0);
-    assert_eq!(engine.accounts_resident(), 4, "nothing is flushed");
-    engine.flushed(batch);
-    apply(&mut engine, &credit(10, 2, 1, 1));
-    engine.trim(2);
-    assert_eq!(
-        (engine.accounts_resident(), engine.balances_resident()),
-        (2, 2)
-    );
-    assert!(
-        engine.is_resident(AccountId(2)),
-        "it was used since the hand passed"
-    );
-    engine.trim(0);
-    assert_eq!(engine.accounts_resident(), 1, "account 2 is not flushed");
-    let hash = engine.state_hash();
-    let batch = engine.take_changes().batch;
-    engine.trim(0);
-    assert_eq!(engine.accounts_resident(), 1, "its flush is under way");
-    engine.flushed(batch);
-    engine.trim(0);
-    assert_eq!(
-        (engine.accounts_resident(), engine.balances_resident()),
-        (0, 0)
-    );
-    assert_eq!(
-        engine.state_hash(),
-        hash,
-        "the hash covers what is not resident"
-    );
-    assert_eq!(engine.balances_of(AccountId(2)).count(), 0);
-}
-
-#[test]
-fn balances_are_listed_by_asset() {
-    let (mut engine, _) = opened(1);
-    for (number, asset) in [(5, 9), (6, 3), (7, 7)] {
-        apply(&mut engine, &credit(number, 1, asset, 1));
-    }
-    let assets: Vec<u32> = engine
-        .balances_of(AccountId(1))
-        .map(|b| b.asset.0)
-        .collect();
-    assert_eq!(assets, [1, 3, 7, 9]);
-}
-
-/// The account not empty that is named must not depend on what came to memory first.
-#[test]
-fn close_names_the_lowest_asset_whatever_the_order_of_loading() {
-    for order in [[2, 1], [1, 2]] {
-        let mut engine = Engine::new(empty());
-        let (id, status) = (AccountId(1), AccountStatus::Open);
-        let account = Account {
-            id,
-            user: 0,
-            status,
-            opened_at: Timestamp(0),
-        };
-        let balance = |asset| Balance {
-            account: id,
-            asset: AssetId(asset),
-            available: Money::ZERO,
-            frozen: Money::from(i64::from(asset)),
-            version: 1,
-            last_position: Position(1),
-        };
-        engine.install(account, &order.map(balance));
-        let close = command(2, CommandKind::CloseAccount, id);
-        let applied = engine.apply(Position(2), Timestamp(2), &close, None, &mut Vec::new());
-        let Applied::Done(outcome) = applied else {
-            panic!("it was not applied")
-        };
-        let reject = outcome.reject.expect("it is not empty");
-        assert_eq!(reject.code, RejectCode::AccountNotEmpty);
-        assert_eq!(
-            (reject.asset, reject.had),
-            (Some(AssetId(1)), Money::from(1))
-        );
-    }
-}
-
-#[test]
-fn reversals_are_known_until_flushed_and_trimmed() {
-    let (mut engine, batch) = opened(1);
-    let change = credit(2, 1, 1, 5);
-    let target = axs::core::engine::Target {
-        id: change.id.expect("numbered"),
-        account: change.account,
-        kind: change.kind,
-        rejected: false,
-        entries: apply(&mut engine, &change),
-        reversed_by: None,
-    };
-    let mut number = 2;
-    let mut reverse = |engine: &mut Engine| {
-        number += 1;
-        let mut reverse = command(number, CommandKind::Reverse, AccountId(1));
-        reverse.reverses = Some(target.id);
-        let at = Position(number as i64);
-        let applied = engine.apply(at, Timestamp(0), &reverse, Some(&target), &mut Vec::new());
-        let Applied::Done(outcome) = applied else {
-            panic!("it was not applied")
-        };
-        outcome.reject.map(|reject| reject.code)
-    };
-    assert_eq!(reverse(&mut engine), None);
-    let by = CommandId::new(SHARD, Sequence(3));
-    let changes = engine.take_changes();
-    assert_eq!(
-        changes.reversals,
-        [Reversal {
-            target: target.id,
-            by
-        }]
-    );
-    engine.flushed(batch);
-    engine.trim(9);
-    assert_eq!(
-        reverse(&mut engine),
-        Some(RejectCode::AlreadyReversed),
-        "not flushed"
-    );
-    engine.flushed(changes.batch);
-    assert_eq!(
-        reverse(&mut engine),
-        Some(RejectCode::AlreadyReversed),
-        "a load may be under way"
-    );
-    engine.trim(9);
-    // From here on a load knows it; this target pretends that it does not.
-    assert_eq!(reverse(&mut engine), None);
 }
 
 /// A panic between the changes of a command leaves the state as it was.

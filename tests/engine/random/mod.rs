@@ -11,13 +11,15 @@ use axs::core::{
 };
 
 use self::{
-    generator::{Line, Log, Record, check_log, log},
+    generator::{Line, Log, Record, log},
+    laws::check_log,
     mirror::{Flush, Load, Mirror},
     rng::Rng,
 };
 use crate::empty;
 
 mod generator;
+mod laws;
 mod mirror;
 mod rng;
 

@@ -27,4 +27,26 @@ impl Rng {
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len() as u64) as usize]
     }
+
+    /// In minor units: small ones, and the edges of 64 bits and of money.
+    pub fn amount(&mut self) -> i128 {
+        const EDGES: [i128; 11] = [
+            0,
+            1,
+            -1,
+            1 << 63,
+            (1 << 63) - 1,
+            -(1 << 63),
+            -(1 << 63) - 1,
+            10_i128.pow(38) - 1,
+            -(10_i128.pow(38) - 1),
+            10_i128.pow(38) / 2,
+            -(10_i128.pow(38) / 2),
+        ];
+        if self.percent(25) {
+            self.pick(&EDGES)
+        } else {
+            self.below(200) as i128 - 60
+        }
+    }
 }
