@@ -102,14 +102,18 @@ impl Group {
             };
             let command = &pending.item.command;
             let accounts = command.accounts();
-            if accounts.iter().any(|account| held.contains(account)) {
+            let first = by_key.get(&pending.item.key_hash).copied();
+            let first: Option<&mut Pending> = first.map(|first: usize| &mut taken[first]);
+            let same_body = first
+                .as_ref()
+                .is_some_and(|first| first.item.command.content_hash == command.content_hash);
+            if !same_body && accounts.iter().any(|account| held.contains(account)) {
                 held.extend(accounts);
                 left.push(pending);
                 continue;
             }
-            if let Some(&first) = by_key.get(&pending.item.key_hash) {
-                let first: &mut Pending = &mut taken[first];
-                if first.item.command.content_hash != command.content_hash {
+            if let Some(first) = first {
+                if !same_body {
                     held.extend(accounts);
                 }
                 first.caller.followers.push(pending);
@@ -317,7 +321,8 @@ impl Settled {
             let same = follower.item.command.content_hash == first.command.content_hash;
             match (&answer, same) {
                 (Answer::Accepted(id) | Answer::Duplicate(id), true) => {
-                    self.answered.push((follower.caller, Answer::Duplicate(*id)));
+                    self.answered
+                        .push((follower.caller, Answer::Duplicate(*id)));
                 }
                 (Answer::Accepted(id) | Answer::Duplicate(id), false) => {
                     self.answered.push((follower.caller, Answer::Conflict(*id)));

@@ -73,6 +73,22 @@ pub enum Answer {
     Internal(Arc<str>),
 }
 
+impl Answer {
+    /// For metrics.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Accepted(_) => "accepted",
+            Self::Duplicate(_) => "duplicate",
+            Self::Conflict(_) => "conflict",
+            Self::AccountNotFound(_) => "account_not_found",
+            Self::AccountInOtherShard(_) | Self::PinnedElsewhere { .. } => "account_in_other_shard",
+            Self::TransferBetweenShards => "unsupported",
+            Self::Unavailable(_) => "unavailable",
+            Self::Internal(_) => "internal",
+        }
+    }
+}
+
 /// Why commands were not taken. Nothing was stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotTaken {
@@ -194,7 +210,11 @@ impl WriterHandle {
     pub async fn stop(&self) {
         self.gate.set_stopping();
         self.stop.cancel();
-        let task = self.task.lock().expect("nothing panics while it is held").take();
+        let task = self
+            .task
+            .lock()
+            .expect("nothing panics while it is held")
+            .take();
         if let Some(task) = task
             && let Err(error) = task.await
         {

@@ -1,7 +1,7 @@
 //! Sequence numbers from leased blocks: which are free, when a block is too old to be used, which
 //! blocks are to be closed. Pure: the caller leases, closes and passes the time.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use hashbrown::HashMap;
 use tokio::time::Instant;
@@ -29,7 +29,7 @@ struct Block {
     next: u64,
     last: u64,
     /// Numbers that were taken and not used.
-    returned: Vec<u64>,
+    returned: BTreeSet<u64>,
     leased_at: Instant,
 }
 
@@ -39,7 +39,7 @@ impl Block {
     }
 
     fn take(&mut self) -> Option<u64> {
-        if let Some(number) = self.returned.pop() {
+        if let Some(number) = self.returned.pop_first() {
             return Some(number);
         }
         (self.next <= self.last).then(|| {
@@ -56,7 +56,7 @@ impl Numbers {
             nonce: block.nonce,
             next: block.first.0,
             last: block.last.0,
-            returned: Vec::new(),
+            returned: BTreeSet::new(),
             leased_at,
         });
     }
@@ -101,7 +101,7 @@ impl Numbers {
             .get_mut(&id.shard())
             .and_then(|blocks| blocks.iter_mut().find(|block| block.nonce == nonce));
         if let Some(block) = block {
-            block.returned.push(id.sequence().0);
+            block.returned.insert(id.sequence().0);
         }
     }
 

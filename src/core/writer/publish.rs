@@ -74,5 +74,17 @@ fn count_answers(gate: &Gate, answers: &[Result<(), Error>]) {
 }
 
 fn records(commands: &[Command]) -> Vec<NewRecord> {
-    commands.iter().map(record::new_record).collect()
+    commands.iter().map(new_record).collect()
+}
+
+fn new_record(command: &Command) -> NewRecord {
+    let id = command.id.expect("it is stored, so it has an id");
+    NewRecord {
+        shard: id.shard(),
+        account: Some(command.account),
+        value: record::encode_command(command),
+        command: Some((id, command.content_hash)),
+        source: command.source.clone(),
+        time: command.accepted_at,
+    }
 }

@@ -1,0 +1,439 @@
+//! The task that owns acceptance: one statement at a time, its retries, and what is done while the
+//! store is away. Every retry is bounded; what a group does is planned in `group`.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use futures::{StreamExt, stream};
+use hashbrown::HashMap;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Answer,
+    gate::Gate,
+    group::{Group, Limits, Pending, Settled},
+    numbers::Numbers,
+    publish::Publisher,
+    routes::Routes,
+};
+use crate::core::{
+    config,
+    store::{self, AcceptedGroup, SequenceBlock, Store},
+    types::{CommandId, Nonce, ShardId, Timestamp},
+};
+
+/// Most bytes of commands in one statement.
+const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Most commands looked at for one group, in groups.
+const SCAN_GROUPS: usize = 4;
+/// Statements sent for one group before its callers are told that the outcome is unknown.
+const ATTEMPTS_MAX: u32 = 4;
+/// Wait before the second attempt; doubles with each.
+const BACKOFF: Duration = Duration::from_millis(25);
+/// Longest wait between two looks whether the store is back.
+const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(1);
+/// Most leases asked for at a time.
+const LEASES_MAX: usize = 16;
+
+/// Where commands come from.
+pub(super) struct Inbox {
+    pub receiver: mpsc::UnboundedReceiver<Vec<Pending>>,
+    pub stop: CancellationToken,
+    pub gate: Arc<Gate>,
+}
+
+/// The owner of acceptance.
+pub(super) struct Task {
+    store: Store,
+    publisher: Publisher,
+    inbox: Inbox,
+    routes: Routes,
+    shards: u16,
+    limits: Limits,
+    block_size: u32,
+    numbers: Numbers,
+    queue: VecDeque<Pending>,
+}
+
+/// How a statement went.
+enum Round {
+    Settled(Settled),
+    Again(Group),
+    Halves(Group, Group),
+}
+
+impl Task {
+    pub fn new(
+        store: Store,
+        publisher: Publisher,
+        inbox: Inbox,
+        settings: &config::Writer,
+        shards: u16,
+        routes: Routes,
+    ) -> Self {
+        let count_max = settings.group_count_max.max(1);
+        Self {
+            store,
+            publisher,
+            inbox,
+            routes,
+            shards,
+            limits: Limits {
+                count_max,
+                bytes_max: GROUP_BYTES_MAX,
+                scan_max: count_max * SCAN_GROUPS,
+            },
+            block_size: settings.block_size.max(1),
+            numbers: Numbers::default(),
+            queue: VecDeque::new(),
+        }
+    }
+
+    /// Runs until the inbox is closed and empty.
+    pub async fn run(mut self) {
+        while self.receive().await {
+            self.numbers.retire(Instant::now());
+            self.close_blocks().await;
+            let group = Group::select(&mut self.queue, &self.routes, self.limits);
+            metrics::histogram!("axs_accept_group_commands").record(group.callers.len() as f64);
+            metrics::gauge!("axs_accept_inbox_commands").set(self.inbox.gate.count() as f64);
+            metrics::gauge!("axs_accept_appends_in_flight").set(self.inbox.gate.appends() as f64);
+            self.commit(group).await;
+            if self.inbox.gate.store_is_away() {
+                self.wait_for_store().await;
+            }
+        }
+        self.numbers.abandon_all();
+        self.close_blocks().await;
+    }
+
+    /// Waits for commands, then takes all that are there. False: there will be none.
+    async fn receive(&mut self) -> bool {
+        while self.queue.is_empty() {
+            match self.inbox.next().await {
+                Some(batch) => self.queue.extend(batch),
+                None => return false,
+            }
+        }
+        while let Ok(batch) = self.inbox.receiver.try_recv() {
+            self.queue.extend(batch);
+        }
+        true
+    }
+
+    /// Settles a group: with its retries, its halves, and what it sends again.
+    async fn commit(&mut self, group: Group) {
+        // The next group is on top. Each statement settles its group, halves it or counts against
+        // its attempts, so that this ends.
+        let mut work = vec![group];
+        while let Some(group) = work.pop() {
+            let attempts = group.attempts + 1;
+            match self.round(group).await {
+                Round::Settled(mut settled) => {
+                    let again = std::mem::take(&mut settled.again);
+                    self.deliver(settled).await;
+                    if !again.is_empty() {
+                        work.push(Group {
+                            attempts,
+                            ..Group::new(again)
+                        });
+                    }
+                }
+                Round::Again(group) => work.push(Group { attempts, ..group }),
+                Round::Halves(first, second) => work.extend([second, first]),
+            }
+        }
+    }
+
+    /// One statement.
+    async fn round(&mut self, mut group: Group) -> Round {
+        if group.attempts >= ATTEMPTS_MAX {
+            let text = "it did not succeed in several attempts; send the same key again";
+            return Round::Settled(group.fail(&Answer::Unavailable(text.into())));
+        }
+        if self.inbox.gate.store_is_away() {
+            let text = "the store is not reachable; send the same key again";
+            return Round::Settled(group.fail(&Answer::Unavailable(text.into())));
+        }
+        let shards = match self.prepare(&mut group).await {
+            Ok(shards) => shards,
+            // Nothing was sent, whatever it is.
+            Err(error) => {
+                let error = store::Error::Unavailable(error.to_string());
+                return self.trouble(group, error).await;
+            }
+        };
+        let low = shards
+            .into_iter()
+            .filter(|shard| self.numbers.is_low(*shard, self.block_size))
+            .map(|shard| (shard, self.block_size))
+            .collect();
+        let (accepted, leased) =
+            tokio::join!(self.store.accept(&group.accept), self.lease_all(low));
+        for (block, leased_at) in leased.into_iter().flatten() {
+            self.numbers.add(block, leased_at);
+        }
+        match accepted {
+            Ok(accepted) => {
+                let found_at = self.found(&group, &accepted).await;
+                let (routes, numbers) = (&self.routes, &mut self.numbers);
+                Round::Settled(group.settle(&accepted, &found_at, routes, numbers))
+            }
+            Err(error) => self.trouble(group, error).await,
+        }
+    }
+
+    /// Routes, shards and numbers of a group; returns the shards that it touches.
+    async fn prepare(&mut self, group: &mut Group) -> Result<Vec<ShardId>, store::Error> {
+        let unknown = group.unknown_accounts(&self.routes);
+        if !unknown.is_empty() {
+            let found = self.store.routes(&unknown).await?;
+            for (account, shard) in unknown.into_iter().zip(found) {
+                if let Some(shard) = shard {
+                    self.routes.learn(account, shard);
+                    group.routes.insert(account, shard);
+                }
+            }
+        }
+        let needs = group.place(self.shards);
+        let short: Vec<_> = needs
+            .iter()
+            .filter_map(|&(shard, needed)| {
+                let missing = u32::try_from(self.numbers.shortage(shard, needed))
+                    .expect("a group is far smaller");
+                (missing > 0).then_some((shard, self.block_size.max(missing)))
+            })
+            .collect();
+        let mut failed = None;
+        for leased in self.lease_all(short).await {
+            match leased {
+                Ok((block, leased_at)) => self.numbers.add(block, leased_at),
+                Err(error) => failed = Some(error),
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        group.number(&mut self.numbers);
+        Ok(needs.into_iter().map(|(shard, _)| shard).collect())
+    }
+
+    async fn lease_all(
+        &self,
+        sizes: Vec<(ShardId, u32)>,
+    ) -> Vec<Result<(SequenceBlock, Instant), store::Error>> {
+        let leases = sizes
+            .into_iter()
+            .map(|(shard, size)| self.lease(shard, size));
+        stream::iter(leases).buffered(LEASES_MAX).collect().await
+    }
+
+    /// Leases a block; a lost answer is asked for again by the same nonce.
+    async fn lease(
+        &self,
+        shard: ShardId,
+        size: u32,
+    ) -> Result<(SequenceBlock, Instant), store::Error> {
+        let nonce = random_nonce()?;
+        // Counted from before the call: by our clock the block is never younger than it is.
+        let asked_at = Instant::now();
+        let block = match self.store.lease_block(shard, nonce, size).await {
+            Err(store::Error::AnswerLost(_)) => self.store.lease_block(shard, nonce, size).await,
+            answer => answer,
+        };
+        Ok((block?, asked_at))
+    }
+
+    /// When the store took what an execution with a lost answer has stored. What cannot be read is
+    /// accepted all the same, and left to the outbox.
+    async fn found(
+        &self,
+        group: &Group,
+        accepted: &AcceptedGroup,
+    ) -> HashMap<CommandId, Timestamp> {
+        let found = group.found(accepted);
+        if found.is_empty() {
+            return HashMap::new();
+        }
+        match self.store.commands(&found).await {
+            Ok(stored) => found
+                .into_iter()
+                .zip(stored)
+                .filter_map(|(id, stored)| Some((id, stored?.command.accepted_at)))
+                .collect(),
+            Err(error) => {
+                tracing::warn!(%error, "stored commands were not read; the outbox sends them");
+                HashMap::new()
+            }
+        }
+    }
+
+    /// What an error means for a group.
+    async fn trouble(&mut self, mut group: Group, error: store::Error) -> Round {
+        match error {
+            store::Error::Refused(why) => {
+                group.take_numbers_back(&mut self.numbers);
+                return match group.halve() {
+                    Ok((first, second)) => Round::Halves(first, second),
+                    Err(alone) => {
+                        tracing::error!(error = why, "the store refuses a command");
+                        Round::Settled(alone.fail(&Answer::Internal(why.into())))
+                    }
+                };
+            }
+            store::Error::BlockClosed(shard) => self.numbers.abandon_shard(shard),
+            store::Error::NumberTaken(id) => {
+                tracing::error!(
+                    command.id = id.0,
+                    "a leased command id was in use already; its block is closed"
+                );
+                metrics::counter!("axs_accept_numbers_taken_total").increment(1);
+                self.numbers.abandon_shard(id.shard());
+            }
+            store::Error::AnswerLost(why) => {
+                tracing::warn!(error = why, "an answer of the store was lost");
+                group.answer_lost(&mut self.numbers);
+                // Closing waits for the execution under way and refuses a late one: only then may
+                // other numbers be sent.
+                if !self.close_blocks().await {
+                    return self.give_up(group, &why);
+                }
+            }
+            store::Error::Unavailable(why) => {
+                group.take_numbers_back(&mut self.numbers);
+                if group.attempts + 1 >= ATTEMPTS_MAX {
+                    return self.give_up(group, &why);
+                }
+                sleep(BACKOFF * 2_u32.pow(group.attempts)).await;
+                return Round::Again(group);
+            }
+            error @ (store::Error::Fenced(_)
+            | store::Error::Conflict(_)
+            | store::Error::Mismatch(_)) => {
+                group.take_numbers_back(&mut self.numbers);
+                return self.give_up(group, &error.to_string());
+            }
+        }
+        group.take_numbers_back(&mut self.numbers);
+        Round::Again(group)
+    }
+
+    /// The store is away: the callers are told, and all that come until it is back.
+    fn give_up(&self, group: Group, why: &str) -> Round {
+        tracing::warn!(
+            error = why,
+            "the store is away; commands are refused until it is back"
+        );
+        self.inbox.gate.set_store_away(true);
+        Round::Settled(group.fail(&Answer::Unavailable(why.into())))
+    }
+
+    /// Closes the blocks that are not used any more. False: it could not, and remembers them.
+    async fn close_blocks(&mut self) -> bool {
+        let closing = self.numbers.take_closing();
+        if closing.is_empty() {
+            return true;
+        }
+        for attempt in 0..ATTEMPTS_MAX {
+            match self.store.close_blocks(&closing).await {
+                Ok(()) => return true,
+                Err(error) => tracing::warn!(%error, "sequence blocks were not closed"),
+            }
+            sleep(BACKOFF * 2_u32.pow(attempt)).await;
+        }
+        self.numbers.close_later(closing);
+        false
+    }
+
+    /// Answers everything at once until the store is back, or the writer ends.
+    async fn wait_for_store(&mut self) {
+        let mut pause = BACKOFF;
+        loop {
+            let waiting = self.queue.drain(..).collect();
+            let text = "the store is not reachable; send the same key again";
+            self.tell(
+                Group::new(waiting)
+                    .fail(&Answer::Unavailable(text.into()))
+                    .answered,
+            );
+            tokio::select! {
+                batch = self.inbox.next() => match batch {
+                    Some(batch) => {
+                        self.queue.extend(batch);
+                        continue;
+                    }
+                    None => return,
+                },
+                () = sleep(pause) => {}
+            }
+            match self.store.shards().await {
+                Ok(_) => break,
+                Err(error) => tracing::debug!(%error, "the store is still away"),
+            }
+            pause = (pause * 2).min(PROBE_INTERVAL_MAX);
+        }
+        tracing::info!("the store is back");
+        self.inbox.gate.set_store_away(false);
+    }
+
+    /// Appends what was stored and answers.
+    async fn deliver(&mut self, settled: Settled) {
+        for pending in settled.requeued.into_iter().rev() {
+            self.queue.push_front(pending);
+        }
+        if !self.publisher.is_ledger() {
+            self.tell(settled.answered);
+            self.publisher.send(&settled.stored);
+            return;
+        }
+        let appended = self.publisher.append(&settled.stored).await;
+        let mut answered = settled.answered;
+        if let Err(error) = appended {
+            tracing::error!(%error, "the log file was not written: what was accepted is unknown");
+            let unknown = Answer::Unavailable(error.to_string().into());
+            for (_, answer) in &mut answered {
+                if matches!(answer, Answer::Accepted(_) | Answer::Duplicate(_)) {
+                    *answer = unknown.clone();
+                }
+            }
+        }
+        self.tell(answered);
+    }
+
+    fn tell(&self, answered: Vec<(super::group::Caller, Answer)>) {
+        let mut counts = HashMap::new();
+        let seconds = metrics::histogram!("axs_accept_seconds");
+        for (caller, answer) in answered {
+            *counts.entry(answer.label()).or_insert(0_u64) += 1;
+            seconds.record(caller.submitted.elapsed());
+            // Who went away does not want it.
+            let _ = caller.answer.send(answer);
+        }
+        for (label, count) in counts {
+            metrics::counter!("axs_accept_commands_total", "answer" => label).increment(count);
+        }
+    }
+}
+
+impl Inbox {
+    /// The next commands; `None` when it is closed and empty. Cancel-safe.
+    async fn next(&mut self) -> Option<Vec<Pending>> {
+        if !self.stop.is_cancelled() {
+            tokio::select! {
+                batch = self.receiver.recv() => return batch,
+                () = self.stop.cancelled() => self.receiver.close(),
+            }
+        }
+        self.receiver.recv().await
+    }
+}
+
+fn random_nonce() -> Result<Nonce, store::Error> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| store::Error::Unavailable(format!("no random number: {error}")))?;
+    Ok(Nonce(i64::from_le_bytes(bytes)))
+}
