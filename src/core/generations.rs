@@ -34,6 +34,11 @@ impl<K: Hash + Eq + Clone, V: Clone> Generations<K, V> {
         Some(value)
     }
 
+    /// The value of `key`, which does not count as a use.
+    pub fn peek(&self, key: &K) -> Option<V> {
+        self.young.get(key).or_else(|| self.old.get(key)).cloned()
+    }
+
     /// Adds or replaces.
     pub fn insert(&mut self, key: K, value: V) {
         if self.young.len() >= self.generation_max && !self.young.contains_key(&key) {

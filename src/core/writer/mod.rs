@@ -1,7 +1,8 @@
 //! Acceptance by group commit: commands of unrelated callers that arrive while a statement is under
 //! way share the next one. One task owns the statements; a caller that goes away cancels nothing.
 //!
-//! - `gate`: who may enter; `routes`: where accounts are; `numbers`: sequence numbers of blocks;
+//! - `gate`: who may enter; `routes`: where accounts are;
+//! - `numbers`: sequence numbers of blocks; `blocks`: leasing and closing those;
 //! - `group`: the pure plan and what the store's answer means; `task`: the statements and retries;
 //! - `publish`: what was stored goes to the log, in the order of acceptance.
 //!
@@ -27,6 +28,7 @@ use crate::core::{
     types::{AccountId, CommandId, ShardId},
 };
 
+mod blocks;
 mod gate;
 mod group;
 mod numbers;

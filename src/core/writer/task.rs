@@ -3,7 +3,6 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use futures::{StreamExt, stream};
 use hashbrown::HashMap;
 use tokio::{
     sync::mpsc,
@@ -13,16 +12,16 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Answer,
+    blocks::Blocks,
     gate::Gate,
     group::{Group, Limits, Pending, Settled},
-    numbers::Numbers,
     publish::Publisher,
     routes::Routes,
 };
 use crate::core::{
     config,
-    store::{self, AcceptedGroup, SequenceBlock, Store},
-    types::{CommandId, Nonce, ShardId, Timestamp},
+    store::{self, AcceptedGroup, Store},
+    types::{CommandId, ShardId, Timestamp},
 };
 
 /// Most bytes of commands in one statement.
@@ -30,13 +29,11 @@ const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Most commands looked at for one group, in groups.
 const SCAN_GROUPS: usize = 4;
 /// Statements sent for one group before its callers are told that the outcome is unknown.
-const ATTEMPTS_MAX: u32 = 4;
+pub(super) const ATTEMPTS_MAX: u32 = 4;
 /// Wait before the second attempt; doubles with each.
-const BACKOFF: Duration = Duration::from_millis(25);
+pub(super) const BACKOFF: Duration = Duration::from_millis(25);
 /// Longest wait between two looks whether the store is back.
 const PROBE_INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// Most leases asked for at a time.
-const LEASES_MAX: usize = 16;
 
 /// Where commands come from.
 pub(super) struct Inbox {
@@ -53,8 +50,7 @@ pub(super) struct Task {
     routes: Routes,
     shards: u16,
     limits: Limits,
-    block_size: u32,
-    numbers: Numbers,
+    blocks: Blocks,
     queue: VecDeque<Pending>,
 }
 
@@ -75,6 +71,7 @@ impl Task {
         routes: Routes,
     ) -> Self {
         let count_max = settings.group_count_max.max(1);
+        let blocks = Blocks::new(store.clone(), settings.block_size);
         Self {
             store,
             publisher,
@@ -86,8 +83,7 @@ impl Task {
                 bytes_max: GROUP_BYTES_MAX,
                 scan_max: count_max * SCAN_GROUPS,
             },
-            block_size: settings.block_size.max(1),
-            numbers: Numbers::default(),
+            blocks,
             queue: VecDeque::new(),
         }
     }
@@ -95,8 +91,8 @@ impl Task {
     /// Runs until the inbox is closed and empty.
     pub async fn run(mut self) {
         while self.receive().await {
-            self.numbers.retire(Instant::now());
-            self.close_blocks().await;
+            self.blocks.numbers.retire(Instant::now());
+            self.blocks.close().await;
             let group = Group::select(&mut self.queue, &self.routes, self.limits);
             metrics::histogram!("axs_accept_group_commands").record(group.callers.len() as f64);
             metrics::gauge!("axs_accept_inbox_commands").set(self.inbox.gate.count() as f64);
@@ -106,8 +102,8 @@ impl Task {
                 self.wait_for_store().await;
             }
         }
-        self.numbers.abandon_all();
-        self.close_blocks().await;
+        self.blocks.numbers.abandon_all();
+        self.blocks.close().await;
     }
 
     /// Waits for commands, then takes all that are there. False: there will be none.
@@ -166,20 +162,18 @@ impl Task {
                 return self.trouble(group, error).await;
             }
         };
-        let low = shards
-            .into_iter()
-            .filter(|shard| self.numbers.is_low(*shard, self.block_size))
-            .map(|shard| (shard, self.block_size))
-            .collect();
-        let (accepted, leased) =
-            tokio::join!(self.store.accept(&group.accept), self.lease_all(low));
-        for (block, leased_at) in leased.into_iter().flatten() {
-            self.numbers.add(block, leased_at);
+        // The next blocks are leased meanwhile, before these run out.
+        let (accepted, leased) = tokio::join!(
+            self.store.accept(&group.accept),
+            self.blocks.lease_next(&shards)
+        );
+        if let Err(error) = self.blocks.add(leased) {
+            tracing::debug!(%error, "the next block was not leased; it is tried again when needed");
         }
         match accepted {
             Ok(accepted) => {
                 let found_at = self.found(&group, &accepted).await;
-                let (routes, numbers) = (&self.routes, &mut self.numbers);
+                let (routes, numbers) = (&self.routes, &mut self.blocks.numbers);
                 Round::Settled(group.settle(&accepted, &found_at, routes, numbers))
             }
             Err(error) => self.trouble(group, error).await,
@@ -199,52 +193,9 @@ impl Task {
             }
         }
         let needs = group.place(self.shards);
-        let short: Vec<_> = needs
-            .iter()
-            .filter_map(|&(shard, needed)| {
-                let missing = u32::try_from(self.numbers.shortage(shard, needed))
-                    .expect("a group is far smaller");
-                (missing > 0).then_some((shard, self.block_size.max(missing)))
-            })
-            .collect();
-        let mut failed = None;
-        for leased in self.lease_all(short).await {
-            match leased {
-                Ok((block, leased_at)) => self.numbers.add(block, leased_at),
-                Err(error) => failed = Some(error),
-            }
-        }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        group.number(&mut self.numbers);
+        self.blocks.lease_missing(&needs).await?;
+        group.number(&mut self.blocks.numbers);
         Ok(needs.into_iter().map(|(shard, _)| shard).collect())
-    }
-
-    async fn lease_all(
-        &self,
-        sizes: Vec<(ShardId, u32)>,
-    ) -> Vec<Result<(SequenceBlock, Instant), store::Error>> {
-        let leases = sizes
-            .into_iter()
-            .map(|(shard, size)| self.lease(shard, size));
-        stream::iter(leases).buffered(LEASES_MAX).collect().await
-    }
-
-    /// Leases a block; a lost answer is asked for again by the same nonce.
-    async fn lease(
-        &self,
-        shard: ShardId,
-        size: u32,
-    ) -> Result<(SequenceBlock, Instant), store::Error> {
-        let nonce = random_nonce()?;
-        // Counted from before the call: by our clock the block is never younger than it is.
-        let asked_at = Instant::now();
-        let block = match self.store.lease_block(shard, nonce, size).await {
-            Err(store::Error::AnswerLost(_)) => self.store.lease_block(shard, nonce, size).await,
-            answer => answer,
-        };
-        Ok((block?, asked_at))
     }
 
     /// When the store took what an execution with a lost answer has stored. What cannot be read is
@@ -275,7 +226,7 @@ impl Task {
     async fn trouble(&mut self, mut group: Group, error: store::Error) -> Round {
         match error {
             store::Error::Refused(why) => {
-                group.take_numbers_back(&mut self.numbers);
+                group.take_numbers_back(&mut self.blocks.numbers);
                 return match group.halve() {
                     Ok((first, second)) => Round::Halves(first, second),
                     Err(alone) => {
@@ -284,26 +235,26 @@ impl Task {
                     }
                 };
             }
-            store::Error::BlockClosed(shard) => self.numbers.abandon_shard(shard),
+            store::Error::BlockClosed(shard) => self.blocks.numbers.abandon_shard(shard),
             store::Error::NumberTaken(id) => {
                 tracing::error!(
                     command.id = id.0,
                     "a leased command id was in use already; its block is closed"
                 );
                 metrics::counter!("axs_accept_numbers_taken_total").increment(1);
-                self.numbers.abandon_shard(id.shard());
+                self.blocks.numbers.abandon_shard(id.shard());
             }
             store::Error::AnswerLost(why) => {
                 tracing::warn!(error = why, "an answer of the store was lost");
-                group.answer_lost(&mut self.numbers);
+                group.answer_lost(&mut self.blocks.numbers);
                 // Closing waits for the execution under way and refuses a late one: only then may
                 // other numbers be sent.
-                if !self.close_blocks().await {
+                if !self.blocks.close().await {
                     return self.give_up(group, &why);
                 }
             }
             store::Error::Unavailable(why) => {
-                group.take_numbers_back(&mut self.numbers);
+                group.take_numbers_back(&mut self.blocks.numbers);
                 if group.attempts + 1 >= ATTEMPTS_MAX {
                     return self.give_up(group, &why);
                 }
@@ -313,11 +264,11 @@ impl Task {
             error @ (store::Error::Fenced(_)
             | store::Error::Conflict(_)
             | store::Error::Mismatch(_)) => {
-                group.take_numbers_back(&mut self.numbers);
+                group.take_numbers_back(&mut self.blocks.numbers);
                 return self.give_up(group, &error.to_string());
             }
         }
-        group.take_numbers_back(&mut self.numbers);
+        group.take_numbers_back(&mut self.blocks.numbers);
         Round::Again(group)
     }
 
@@ -329,23 +280,6 @@ impl Task {
         );
         self.inbox.gate.set_store_away(true);
         Round::Settled(group.fail(&Answer::Unavailable(why.into())))
-    }
-
-    /// Closes the blocks that are not used any more. False: it could not, and remembers them.
-    async fn close_blocks(&mut self) -> bool {
-        let closing = self.numbers.take_closing();
-        if closing.is_empty() {
-            return true;
-        }
-        for attempt in 0..ATTEMPTS_MAX {
-            match self.store.close_blocks(&closing).await {
-                Ok(()) => return true,
-                Err(error) => tracing::warn!(%error, "sequence blocks were not closed"),
-            }
-            sleep(BACKOFF * 2_u32.pow(attempt)).await;
-        }
-        self.numbers.close_later(closing);
-        false
     }
 
     /// Answers everything at once until the store is back, or the writer ends.
@@ -429,11 +363,4 @@ impl Inbox {
         }
         self.receiver.recv().await
     }
-}
-
-fn random_nonce() -> Result<Nonce, store::Error> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| store::Error::Unavailable(format!("no random number: {error}")))?;
-    Ok(Nonce(i64::from_le_bytes(bytes)))
 }
