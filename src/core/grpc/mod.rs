@@ -74,8 +74,8 @@ pub enum Error {
 pub struct Parts {
     /// For reads.
     pub store: Store,
-    /// For balances.
-    pub cache: Cache,
+    /// For balances, if there is one.
+    pub cache: Option<Cache>,
     /// For commands.
     pub writer: WriterHandle,
     /// For waits.

@@ -133,8 +133,11 @@ impl ReadService {
         accounts: &[AccountId],
         after: Option<(ShardId, Position)>,
     ) -> Result<HashMap<AccountId, Known>, Failure> {
+        let Some(cache) = &self.cache else {
+            return Ok(HashMap::new());
+        };
         let routes = self.routes_of(accounts).await?;
-        let snapshots = match self.cache.read(&routes).await {
+        let snapshots = match cache.read(&routes).await {
             Ok(snapshots) => snapshots,
             Err(error) => {
                 tracing::debug!(%error, "balances are read from the store");
@@ -183,9 +186,9 @@ impl ReadService {
     /// Writes what was read from the store to the cache, without waiting for it. Epoch and balances
     /// are of one statement: the cache takes no older ones for newer.
     fn fill(&self, stored: &[AccountBalances]) {
-        if stored.is_empty() {
+        let Some(cache) = self.cache.clone().filter(|_| !stored.is_empty()) else {
             return;
-        }
+        };
         let Ok(permit) = self.fills.0.clone().try_acquire_owned() else {
             return;
         };
@@ -194,7 +197,6 @@ impl ReadService {
             let of = (balances.shard, balances.epoch);
             by_shard.entry(of).or_default().push(snapshot(balances));
         }
-        let cache = self.cache.clone();
         tokio::spawn(async move {
             let _permit = permit;
             for ((shard, epoch), snapshots) in by_shard {

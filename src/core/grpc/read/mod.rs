@@ -43,7 +43,7 @@ pub const READ_WAIT_MAX: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct ReadService {
     store: Store,
-    cache: Cache,
+    cache: Option<Cache>,
     registry: Registry,
     outcomes: Outcomes,
     routes: Routes,
