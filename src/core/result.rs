@@ -97,29 +97,17 @@ pub fn balance(balance: &Balance, assets: &Assets) -> proto::Balance {
 /// Why a command was rejected: one sentence, with the numbers that decided.
 pub fn reject_sentence(reject: &Reject, assets: &Assets) -> String {
     let account = reject.account;
-    let asset = reject.asset.map(|asset| Shown::new(asset, assets));
-    let name = asset.as_ref().map_or("its assets".into(), Shown::name);
-    let had = asset
-        .as_ref()
-        .map_or_else(String::new, |asset| asset.amount(reject.had));
-    let needed = asset.as_ref().map_or_else(
-        || reject.needed.minor_units().to_string(),
-        |asset| asset.number(reject.needed),
-    );
+    let Some(asset) = reject.asset.map(|asset| Shown::new(asset, assets)) else {
+        return sentence_without_asset(reject);
+    };
+    let (name, had) = (asset.name(), asset.amount(reject.had));
+    let needed = asset.number(reject.needed);
     match reject.code {
-        RejectCode::Unspecified => "the command was rejected without a reason".into(),
-        RejectCode::Invalid => "the command is not of the shape that its kind asks for".into(),
         RejectCode::TransferNotBalanced => {
-            format!("the deltas of the transfer do not sum to zero in {name}")
+            format!("the deltas of the transfer sum to {had}, and must sum to zero")
         }
-        RejectCode::AccountNotFound => format!("account {account} was never opened"),
-        RejectCode::AccountExists => {
-            format!("account {account} exists, and an id is opened only once")
-        }
-        RejectCode::AccountBlocked => format!("account {account} is blocked"),
-        RejectCode::AccountClosed => format!("account {account} is closed"),
         RejectCode::AccountNotEmpty => {
-            format!("account {account} has a balance in {name}, and only an empty one is closed")
+            format!("account {account} still has {had}, and only an empty account is closed")
         }
         RejectCode::VersionMismatch => format!(
             "the balance of account {account} in {name} has version {}, {} was expected",
@@ -135,8 +123,37 @@ pub fn reject_sentence(reject: &Reject, assets: &Assets) -> String {
         RejectCode::InsufficientFrozen => {
             format!("account {account} has {had} frozen, {needed} are needed")
         }
-        RejectCode::AmountOverflow => {
-            format!("the balance of account {account} in {name} would leave the range of 38 digits")
+        RejectCode::AmountOverflow => format!(
+            "account {account} has {had}, which a change by {needed} would take beyond 38 digits"
+        ),
+        _ => sentence_without_asset(reject),
+    }
+}
+
+fn sentence_without_asset(reject: &Reject) -> String {
+    let account = reject.account;
+    match reject.code {
+        RejectCode::Unspecified => "the command was rejected without a reason".into(),
+        RejectCode::Invalid => "the command is not of the shape that its kind asks for".into(),
+        RejectCode::TransferNotBalanced => {
+            "the deltas of the transfer do not sum to zero per asset".into()
+        }
+        RejectCode::AccountNotFound => format!("account {account} was never opened"),
+        RejectCode::AccountExists => {
+            format!("account {account} exists, and an id is opened only once")
+        }
+        RejectCode::AccountBlocked => format!("account {account} is blocked"),
+        RejectCode::AccountClosed => format!("account {account} is closed"),
+        RejectCode::AccountNotEmpty => {
+            format!("account {account} is not empty, and only an empty account is closed")
+        }
+        RejectCode::VersionMismatch | RejectCode::BelowMinimum => {
+            format!("a condition on a balance of account {account} does not hold")
+        }
+        RejectCode::InsufficientAvailable
+        | RejectCode::InsufficientFrozen
+        | RejectCode::AmountOverflow => {
+            format!("a balance of account {account} does not allow the change")
         }
         RejectCode::NothingToReverse => {
             format!("there is no applied CHANGE or TRANSFER of account {account} to reverse")

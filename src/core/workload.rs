@@ -4,7 +4,7 @@
 //! Users open accounts with money, trades walk through two markets, and each trade is five
 //! commands: hold the buyer's money with the fee, hold the seller's coins, settle both, credit the
 //! fee account; where one hold is rejected, the other is released. In between a desk transfers
-//! money between its accounts, [`scenes`] show a rule each, and clients make mistakes: exact
+//! money between its accounts, short scenes show a rule each, and clients make mistakes: exact
 //! repeats, keys used twice for different things, lines that are no commands.
 //!
 //! The outcome of a line depends on earlier lines of its own `account_id` only, so that any

@@ -84,7 +84,7 @@ pub fn parse(
 }
 
 /// Whether per asset the available and frozen deltas of all primary moves sum to zero together.
-pub fn is_balanced(changes: &[Change]) -> bool {
+fn is_balanced(changes: &[Change]) -> bool {
     let mut totals: Vec<(AssetId, Total)> = Vec::new();
     for change in changes {
         let one = &change.primary;

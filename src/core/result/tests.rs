@@ -37,12 +37,12 @@ fn every_reject_code_has_its_sentence() {
         (
             103,
             Some(1),
-            "the deltas of the transfer do not sum to zero in USDT",
+            "the deltas of the transfer sum to 5.25 USDT, and must sum to zero",
         ),
         (
             103,
             None,
-            "the deltas of the transfer do not sum to zero in its assets",
+            "the deltas of the transfer do not sum to zero per asset",
         ),
         (200, None, "account 1001 was never opened"),
         (
@@ -55,7 +55,12 @@ fn every_reject_code_has_its_sentence() {
         (
             204,
             Some(1),
-            "account 1001 has a balance in USDT, and only an empty one is closed",
+            "account 1001 still has 5.25 USDT, and only an empty account is closed",
+        ),
+        (
+            204,
+            None,
+            "account 1001 is not empty, and only an empty account is closed",
         ),
         (
             300,
@@ -85,11 +90,16 @@ fn every_reject_code_has_its_sentence() {
         (
             402,
             Some(1),
-            "the balance of account 1001 in USDT would leave the range of 38 digits",
+            "account 1001 has 5.25 USDT, which a change by 10 would take beyond 38 digits",
         ),
         (
             500,
             None,
+            "there is no applied CHANGE or TRANSFER of account 1001 to reverse",
+        ),
+        (
+            500,
+            Some(1),
             "there is no applied CHANGE or TRANSFER of account 1001 to reverse",
         ),
         (501, None, "the command was reversed already"),
