@@ -258,7 +258,12 @@ impl<'a> Run<'a> {
         if !self.was_connected && now >= away_since + FIRST_CONNECT_PATIENCE {
             return Err(Error::NoServer { server, cause });
         }
-        tracing::warn!(server, cause, "connection lost, trying again");
+        // Said once per outage, not per try.
+        if self.was_connected && away_since == now {
+            tracing::warn!(server, cause, "connection lost, trying again");
+        } else {
+            tracing::debug!(server, cause, "no connection yet");
+        }
         self.link = Link::Down(now + self.pause);
         self.pause = (self.pause * 2).min(RECONNECT_MAX);
         Ok(())

@@ -1,44 +1,149 @@
-//! The metrics: their names, what they mean, their buckets, and the recorder behind `/metrics`.
+//! The metrics: what each means, the buckets of histograms, and the recorder behind `/metrics`.
 //!
-//! Shard loops record once per batch, never per command. The only label is `shard`.
+//! Who measures names the metric where it is measured; [`METRICS`] says what the names mean. Shard
+//! loops record once per batch, never per command.
 
 use std::time::Duration;
 
-use metrics::Unit;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::Error;
 
-/// Records of the log that the shard's leader has not applied yet.
-pub const SHARD_LAG: &str = "axs_shard_lag_records";
-/// Epoch under which this process leads the shard; 0: it does not.
-pub const SHARD_EPOCH: &str = "axs_shard_epoch";
-/// Time of one flush, from sending to its answer.
-pub const FLUSH_SECONDS: &str = "axs_flush_seconds";
-/// Commands of one flush.
-pub const FLUSH_COMMANDS: &str = "axs_flush_commands";
-/// Commands applied.
-pub const APPLIED: &str = "axs_commands_applied_total";
-/// Commands rejected by the engine.
-pub const REJECTED: &str = "axs_commands_rejected_total";
-/// Records that became dead letters.
-pub const DEAD_LETTERS: &str = "axs_dead_letters_total";
-/// Unix time of the last successful flush; `time() - this` is its age.
-pub const LAST_FLUSH: &str = "axs_last_flush_timestamp_seconds";
-/// Seconds since the last successful flush, as of the last batch or idle tick.
-pub const LAST_FLUSH_AGE: &str = "axs_last_flush_age_seconds";
-/// Accepted commands without an outcome, as the outbox last saw them.
-pub const PENDING: &str = "axs_commands_pending";
-/// Commands accepted.
-pub const ACCEPTED: &str = "axs_commands_accepted_total";
-/// Commands of one acceptance statement.
-pub const ACCEPT_COMMANDS: &str = "axs_accept_commands";
-/// Time of one acceptance statement.
-pub const ACCEPT_SECONDS: &str = "axs_accept_seconds";
-/// Commands refused because the inbox was full.
-pub const SHED: &str = "axs_commands_shed_total";
-/// Commands that the outbox produced again.
-pub const REPRODUCED: &str = "axs_commands_reproduced_total";
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever rises.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// Every metric: kind, name, meaning. Seconds and records are base units.
+pub const METRICS: [(Kind, &str, &str); 25] = [
+    (
+        Kind::Gauge,
+        "axs_shard_leading",
+        "1 while this process leads the shard",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_epoch",
+        "epoch this process leads the shard under, else 0",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_lag_records",
+        "records of the log not applied yet",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_next_offset",
+        "first offset of the log not applied yet",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_unpublished_records",
+        "records applied whose results are unpublished",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_unflushed_records",
+        "records applied in memory and not yet durable",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_accounts_resident",
+        "accounts in memory",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_since_flush_seconds",
+        "time since the last successful flush",
+    ),
+    (
+        Kind::Counter,
+        "axs_shard_alarms_total",
+        "what should never happen; see the log",
+    ),
+    (Kind::Histogram, "axs_flush_seconds", "time of one flush"),
+    (
+        Kind::Histogram,
+        "axs_flush_commands",
+        "commands of one flush",
+    ),
+    (
+        Kind::Counter,
+        "axs_commands_total",
+        "commands decided, by status",
+    ),
+    (
+        Kind::Counter,
+        "axs_dead_letters_total",
+        "records that became dead letters",
+    ),
+    (
+        Kind::Gauge,
+        "axs_pending_commands",
+        "accepted commands without an outcome",
+    ),
+    (
+        Kind::Gauge,
+        "axs_pending_oldest_seconds",
+        "age of the oldest of them",
+    ),
+    (
+        Kind::Counter,
+        "axs_outbox_resent_total",
+        "commands that the outbox appended again",
+    ),
+    (
+        Kind::Counter,
+        "axs_accept_commands_total",
+        "commands answered by acceptance",
+    ),
+    (
+        Kind::Histogram,
+        "axs_accept_group_commands",
+        "commands of one acceptance statement",
+    ),
+    (
+        Kind::Histogram,
+        "axs_accept_seconds",
+        "time of one acceptance statement",
+    ),
+    (
+        Kind::Gauge,
+        "axs_accept_inbox_commands",
+        "commands that wait for a statement",
+    ),
+    (
+        Kind::Gauge,
+        "axs_accept_appends_in_flight",
+        "appends to the log without an answer",
+    ),
+    (
+        Kind::Counter,
+        "axs_accept_numbers_taken_total",
+        "command ids found in use; page someone",
+    ),
+    (
+        Kind::Counter,
+        "axs_log_append_failures_total",
+        "appends the log did not confirm",
+    ),
+    (
+        Kind::Counter,
+        "axs_cache_write_failures_total",
+        "snapshots the cache did not take",
+    ),
+    (
+        Kind::Counter,
+        "axs_cache_snapshots_dropped_total",
+        "snapshots dropped, a newer one follows",
+    ),
+];
 
 /// The exporter keeps every sample of a histogram until it is drained.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -72,31 +177,11 @@ pub fn start() -> Result<PrometheusHandle, Error> {
 }
 
 fn describe() {
-    use metrics::{describe_counter, describe_gauge, describe_histogram};
-    describe_gauge!(SHARD_LAG, "records of the log not applied yet");
-    describe_gauge!(
-        SHARD_EPOCH,
-        "epoch this process leads the shard under, else 0"
-    );
-    describe_histogram!(FLUSH_SECONDS, Unit::Seconds, "time of one flush");
-    describe_histogram!(FLUSH_COMMANDS, "commands of one flush");
-    describe_counter!(APPLIED, "commands applied");
-    describe_counter!(REJECTED, "commands rejected by the engine");
-    describe_counter!(DEAD_LETTERS, "records that became dead letters");
-    describe_gauge!(LAST_FLUSH, "unix time of the last successful flush");
-    describe_gauge!(
-        LAST_FLUSH_AGE,
-        Unit::Seconds,
-        "seconds since the last successful flush"
-    );
-    describe_gauge!(PENDING, "accepted commands without an outcome");
-    describe_counter!(ACCEPTED, "commands accepted");
-    describe_histogram!(ACCEPT_COMMANDS, "commands of one acceptance statement");
-    describe_histogram!(
-        ACCEPT_SECONDS,
-        Unit::Seconds,
-        "time of one acceptance statement"
-    );
-    describe_counter!(SHED, "commands refused because the inbox was full");
-    describe_counter!(REPRODUCED, "commands that the outbox produced again");
+    for (kind, name, meaning) in METRICS {
+        match kind {
+            Kind::Counter => metrics::describe_counter!(name, meaning),
+            Kind::Gauge => metrics::describe_gauge!(name, meaning),
+            Kind::Histogram => metrics::describe_histogram!(name, meaning),
+        }
+    }
 }

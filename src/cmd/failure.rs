@@ -1,0 +1,139 @@
+//! Exit codes, and the error that carries one to the end of the process.
+
+use std::{fmt, process::ExitCode};
+
+use axs::core::{store, submit};
+
+/// Shown by `axs --help`; the README has the same table.
+pub const EXIT_CODES: &str = "\
+Exit codes:
+    0  done
+    1  failure
+    2  usage: the arguments are wrong
+    3  a difference was found
+    4  what was asked for does not exist
+    5  a server it depends on is not available
+    6  the settings are wrong
+    7  it would change something: give --yes
+   10  unhealthy
+  130  interrupted
+
+Settings come from flags, then AXS_SECTION__KEY variables, then --config or ./axs.toml, then
+defaults: `axs config show --origin`.";
+
+/// Why the process ends; the numbers are API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Failure = 1,
+    Usage = 2,
+    Difference = 3,
+    NotFound = 4,
+    Unavailable = 5,
+    Configuration = 6,
+    Unhealthy = 10,
+    Interrupted = 130,
+}
+
+impl Exit {
+    /// As errors under `--json` name it.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Failure => "FAILURE",
+            Self::Usage => "USAGE",
+            Self::Difference => "DIFFERENCE",
+            Self::NotFound => "NOT_FOUND",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Configuration => "CONFIGURATION",
+            Self::Unhealthy => "UNHEALTHY",
+            Self::Interrupted => "INTERRUPTED",
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// What the operator is told when a command does not end well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub exit: Exit,
+    /// One sentence, lower case.
+    pub message: String,
+    /// What to do.
+    pub hint: Option<String>,
+    /// The same call may succeed later.
+    pub retryable: bool,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Failure {
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self {
+            exit,
+            message: message.into(),
+            hint: None,
+            retryable: exit == Exit::Unavailable,
+        }
+    }
+
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub fn configuration(error: &dyn fmt::Display) -> Self {
+        Self::new(Exit::Configuration, error.to_string())
+            .hint("`axs config show --origin` tells where each value comes from")
+    }
+
+    pub fn interrupted() -> Self {
+        Self::new(Exit::Interrupted, "interrupted")
+    }
+
+    pub fn usage(error: &clap::Error) -> Self {
+        let text = error.render().to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let message = first.strip_prefix("error: ").unwrap_or(first);
+        Self::new(Exit::Usage, message).hint("`--help` lists what may be given")
+    }
+
+    /// Of any error that reached the end: the first failure in its chain, else by its type.
+    pub fn of(error: &anyhow::Error) -> Self {
+        if let Some(failure) = error.downcast_ref::<Self>() {
+            let mut failure = failure.clone();
+            failure.message = format!("{error:#}");
+            return failure;
+        }
+        let exit = match error.downcast_ref::<store::Error>() {
+            Some(store::Error::Unavailable(_) | store::Error::AnswerLost(_)) => Exit::Unavailable,
+            Some(store::Error::Mismatch(_)) => Exit::Configuration,
+            _ => Exit::Failure,
+        };
+        Self::new(exit, format!("{error:#}"))
+    }
+}
+
+impl From<submit::Error> for Failure {
+    fn from(error: submit::Error) -> Self {
+        let message = error.to_string();
+        match error {
+            submit::Error::NoServer { .. } => Self::new(Exit::Unavailable, message)
+                .hint("start one with `axs dev`, or name it with --server http://host:port"),
+            submit::Error::Refused { .. } | submit::Error::Input(_) => {
+                Self::new(Exit::Failure, message)
+            }
+        }
+    }
+}
