@@ -21,8 +21,6 @@ mod flush;
 mod intake;
 mod lease;
 mod publish;
-#[cfg(test)]
-mod tests;
 
 use lease::Tenure;
 
