@@ -12,7 +12,7 @@ use super::{
 };
 
 #[test]
-fn absence_is_forgotten_with_the_batch_and_loses_to_an_open() {
+fn absence_is_forgotten_by_a_trim_and_loses_to_an_open() {
     let mut engine = Engine::new(empty());
     engine.note_absent(AccountId(1));
     engine.note_absent(AccountId(2));
@@ -20,6 +20,11 @@ fn absence_is_forgotten_with_the_batch_and_loses_to_an_open() {
     engine.note_absent(AccountId(1));
     assert!(engine.is_resident(AccountId(1)) && engine.is_resident(AccountId(2)));
     engine.take_changes();
+    assert!(
+        engine.is_resident(AccountId(2)),
+        "what one load brought may be flushed in parts"
+    );
+    engine.trim(usize::MAX);
     assert!(engine.is_resident(AccountId(1)) && !engine.is_resident(AccountId(2)));
     apply(&mut engine, &credit(2, 1, 1, 5));
 }

@@ -23,6 +23,7 @@ use bytes::Bytes;
 
 pub const SHARD: ShardId = ShardId(1);
 pub const LEASE: Duration = Duration::from_secs(2);
+const FETCH_WAIT: Duration = Duration::from_millis(500);
 
 /// What happens to the next flush that is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +47,7 @@ pub struct World {
     pub log: Vec<Record>,
     pub read_to: usize,
     fetch: Option<Output>,
+    fetched_at: Duration,
     pub hold_flushes: bool,
     pub held: VecDeque<Output>,
     pub flush_faults: VecDeque<FlushFault>,
@@ -92,6 +94,7 @@ impl World {
             log: Vec::new(),
             read_to: 0,
             fetch: None,
+            fetched_at: Duration::ZERO,
             hold_flushes: false,
             held: VecDeque::new(),
             flush_faults: VecDeque::new(),
@@ -157,8 +160,26 @@ impl World {
             if self.now >= until {
                 return;
             }
+            // A fetch that waited for long enough is answered: nothing came.
+            if let Some(&Output::Fetch { id, .. }) = self.fetch.as_ref()
+                && !self.log_is_away
+                && self.now >= self.fetched_at + FETCH_WAIT
+            {
+                self.fetched_at = self.now;
+                self.fetch = None;
+                self.step(Input::Fetched(id, Ok(Vec::new())));
+            }
         }
         panic!("the leader does not come to rest");
+    }
+
+    /// The process ends and another one starts, `later`.
+    pub fn restart(&mut self, config: Config, later: Duration) {
+        self.leader = Leader::new(SHARD, config);
+        self.fetch = None;
+        self.held.clear();
+        self.now += later;
+        self.step(Input::Lead);
     }
 
     /// Sends the flushes that were held back, in their order.
@@ -179,6 +200,13 @@ impl World {
     }
 
     pub fn append_record(&mut self, value: Bytes, names: Option<(CommandId, ContentHash)>) {
+        // What stands in the log was accepted, unless a test says otherwise by forging.
+        if let Ok(record::LogItem::Command(command)) = record::decode(&value)
+            && command.id.is_some_and(|id| id.shard() == SHARD)
+        {
+            let key = hash::key_hash(&command.source, &command.idempotency_key);
+            self.tables.restore_command(key, command).unwrap();
+        }
         let position = Position::new(0, i64::try_from(self.log.len()).unwrap());
         self.log.push(Record {
             position,

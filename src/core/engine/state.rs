@@ -152,7 +152,8 @@ impl Engine {
         }
     }
 
-    /// The load did not find this account. Forgotten by `take_changes`: somebody may open it.
+    /// The load did not find this account. Forgotten by `trim`, not by `take_changes`: what was
+    /// planned with one load may be flushed in several batches.
     pub fn note_absent(&mut self, account: AccountId) {
         if self.cells.find_account(account).is_none() {
             self.absent.insert(account);
@@ -183,10 +184,9 @@ impl Engine {
         fresh.count()
     }
 
-    /// Ends the batch: everything changed since the last call. Forgets who was absent.
+    /// Ends the batch: everything changed since the last call.
     pub fn take_changes(&mut self) -> Changes {
         self.untouched_hash = self.state_hash();
-        self.absent.clear();
         let cells = &self.cells;
         let mut balances: Vec<BalanceWrite> = (self.batch.balances.drain(..))
             .map(|(cell, expected_version)| BalanceWrite {
@@ -234,10 +234,11 @@ impl Engine {
         }
     }
 
-    /// Forgets flushed reversals, and evicts flushed accounts, cold ones first, while more than
+    /// Forgets who was absent and the flushed reversals, and evicts flushed accounts, cold ones first, while more than
     /// `accounts_max` are resident. To be called between batches, while no load is under way: a
     /// load that was sent before may be older than what is forgotten here.
     pub fn trim(&mut self, accounts_max: usize) {
+        self.absent.clear();
         self.reversals
             .retain(|_, &mut (_, batch)| batch > self.flushed);
         let cells = self.cells.account_cells();
