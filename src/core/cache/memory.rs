@@ -1,21 +1,101 @@
-//! (skeleton)
-#![allow(unused)]
-use super::{Error, Snapshot};
-use crate::core::types::*;
-use std::time::Duration;
-#[derive(Clone)]
-pub struct Cache {}
+//! The cache in this process, with the answers of the Redis one. Never blocks for long: one lock,
+//! no I/O under it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::Snapshot;
+use crate::core::types::{AccountId, Epoch, Position, ShardId};
+
+/// Snapshots and gates in memory. Cheap to clone; clones share everything.
+#[derive(Clone, Default)]
+pub struct Cache {
+    shards: Arc<Mutex<HashMap<ShardId, Shard>>>,
+}
+
+#[derive(Default)]
+struct Shard {
+    epoch: Option<Epoch>,
+    snapshots: HashMap<AccountId, Snapshot>,
+    gate: Option<Gate>,
+}
+
+struct Gate {
+    who: String,
+    until: Instant,
+}
+
 impl Cache {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// See [`super::Cache::write`].
     pub fn write(&self, shard: ShardId, epoch: Epoch, snapshots: &[Snapshot]) -> usize {
-        todo!()
+        if snapshots.is_empty() {
+            return 0;
+        }
+        let mut shards = self.lock();
+        let shard = shards.entry(shard).or_default();
+        if shard.epoch.is_some_and(|known| known > epoch) {
+            return 0;
+        }
+        shard.epoch = Some(epoch);
+        let mut newer = 0;
+        for snapshot in snapshots {
+            let stands = shard.snapshots.get(&snapshot.account);
+            if stands.is_none_or(|stands| order(stands) < order(snapshot)) {
+                shard.snapshots.insert(snapshot.account, snapshot.clone());
+                newer += 1;
+            }
+        }
+        newer
     }
+
+    /// See [`super::Cache::read`].
     pub fn read(&self, keys: &[(ShardId, AccountId)]) -> Vec<Option<Snapshot>> {
-        todo!()
+        let shards = self.lock();
+        keys.iter()
+            .map(|(shard, account)| shards.get(shard)?.snapshots.get(account).cloned())
+            .collect()
     }
+
+    /// See [`super::Cache::gate_enter`].
     pub fn gate_enter(&self, shard: ShardId, who: &str, ttl: Duration) -> bool {
-        todo!()
+        let now = Instant::now();
+        let mut shards = self.lock();
+        let gate = &mut shards.entry(shard).or_default().gate;
+        if gate
+            .as_ref()
+            .is_some_and(|gate| gate.until > now && gate.who != who)
+        {
+            return false;
+        }
+        *gate = Some(Gate {
+            who: who.to_owned(),
+            until: now + ttl,
+        });
+        true
     }
-    pub fn gate_leave(&self, shard: ShardId, who: &str) -> () {
-        todo!()
+
+    /// See [`super::Cache::gate_leave`].
+    pub fn gate_leave(&self, shard: ShardId, who: &str) {
+        let mut shards = self.lock();
+        let gate = &mut shards.entry(shard).or_default().gate;
+        if gate.as_ref().is_some_and(|gate| gate.who == who) {
+            *gate = None;
+        }
     }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ShardId, Shard>> {
+        self.shards.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn order(snapshot: &Snapshot) -> (Epoch, Position) {
+    (snapshot.epoch, snapshot.position)
 }

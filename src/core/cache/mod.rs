@@ -12,7 +12,7 @@ pub mod memory;
 pub mod redis;
 
 /// Why the cache did not do it. Always survivable.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the cache is not reachable: {0}")]
 pub struct Error(pub String);
 
