@@ -10,7 +10,7 @@ mod topics;
 mod write;
 
 use axs::core::log::Error;
-use rdkafka::message::{Headers as _, OwnedMessage};
+use rdkafka::message::{Headers as _, Message as _, OwnedMessage};
 
 fn header(message: &OwnedMessage, name: &str) -> Option<String> {
     let header = message

@@ -74,9 +74,10 @@ impl Cache {
         epoch: Epoch,
         snapshots: &[Snapshot],
     ) -> Result<usize, Error> {
-        let calls = snapshots
+        let calls: Vec<_> = snapshots
             .chunks(CALL_ACCOUNTS_MAX)
-            .map(|chunk| self.write_chunk(shard, epoch, chunk));
+            .map(|chunk| self.write_chunk(shard, epoch, chunk))
+            .collect();
         // In order: of two snapshots of one account the second call sees what the first wrote.
         let mut answers = stream::iter(calls).buffered(CALLS_MAX);
         let mut newer = 0;
@@ -89,22 +90,25 @@ impl Cache {
         Ok(newer)
     }
 
-    async fn write_chunk(
+    fn write_chunk(
         &self,
         shard: ShardId,
         epoch: Epoch,
         chunk: &[Snapshot],
-    ) -> Result<i64, Error> {
+    ) -> impl Future<Output = Result<i64, Error>> + use<> {
         let mut keys = vec![self.key(shard, "epoch")];
         let mut arguments = vec![value::epoch(epoch)];
         for snapshot in chunk {
             keys.push(self.balance_key(shard, snapshot.account));
             arguments.push(value::render(snapshot));
         }
-        self.inner
-            .link
-            .eval(&self.inner.write, WRITE, &keys, &arguments)
-            .await
+        let inner = Arc::clone(&self.inner);
+        async move {
+            inner
+                .link
+                .eval(&inner.write, WRITE, &keys, &arguments)
+                .await
+        }
     }
 
     /// See [`super::Cache::read`].
@@ -117,26 +121,43 @@ impl Cache {
         for (index, (shard, _)) in keys.iter().enumerate() {
             by_shard.entry(*shard).or_default().push(index);
         }
-        let chunks = by_shard
-            .values()
-            .flat_map(|indexes| indexes.chunks(CALL_ACCOUNTS_MAX));
-        let calls = chunks.map(|chunk| async move {
-            let mut command = redis::cmd("MGET");
-            for &index in chunk {
-                let (shard, account) = keys[index];
-                command.arg(self.balance_key(shard, account));
+        let mut calls = Vec::new();
+        for (shard, indexes) in by_shard {
+            for chunk in indexes.chunks(CALL_ACCOUNTS_MAX) {
+                let accounts: Vec<AccountId> = chunk.iter().map(|&index| keys[index].1).collect();
+                calls.push(self.read_chunk(shard, chunk.to_vec(), accounts));
             }
-            let values: Vec<Option<Vec<u8>>> = self.inner.link.call(&command).await?;
-            Ok::<_, Error>((chunk, values))
-        });
-        let mut calls = stream::iter(calls).buffer_unordered(CALLS_MAX);
+        }
+        let mut answers = stream::iter(calls).buffer_unordered(CALLS_MAX);
         let mut found = vec![None; keys.len()];
-        while let Some((chunk, values)) = calls.try_next().await? {
-            for (&index, value) in chunk.iter().zip(values) {
-                found[index] = value.and_then(|value| value::parse(keys[index].1, &value));
+        while let Some(answer) = answers.try_next().await? {
+            for (index, snapshot) in answer {
+                found[index] = snapshot;
             }
         }
         Ok(found)
+    }
+
+    /// Snapshots beside the places that they were asked for.
+    fn read_chunk(
+        &self,
+        shard: ShardId,
+        places: Vec<usize>,
+        accounts: Vec<AccountId>,
+    ) -> impl Future<Output = Result<Vec<(usize, Option<Snapshot>)>, Error>> + use<> {
+        let mut command = redis::cmd("MGET");
+        for account in &accounts {
+            command.arg(self.balance_key(shard, *account));
+        }
+        let inner = Arc::clone(&self.inner);
+        async move {
+            let values: Vec<Option<Vec<u8>>> = inner.link.call(&command).await?;
+            let snapshots = values
+                .into_iter()
+                .zip(accounts)
+                .map(|(value, account)| value::parse(account, &value?));
+            Ok(places.into_iter().zip(snapshots).collect())
+        }
     }
 
     /// See [`super::Cache::gate_enter`].
