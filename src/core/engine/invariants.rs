@@ -1,5 +1,6 @@
 //! What the engine asserts, always on. A broken one is a bug of AXS: the caller catches the panic
-//! and parks the command, the state is as before it. Input never reaches an assertion.
+//! and parks the command; what a command asserts it asserts before it changes anything, so that the
+//! state is as before it. Input never reaches an assertion.
 //!
 //! | id | what always holds |
 //! |---|---|

@@ -129,7 +129,9 @@ impl Engine {
     }
 
     /// Whether a command on this account can be applied: it is in memory, or was looked for and
-    /// not found for this batch.
+    /// not found for this batch. Who plans the load of a later batch asks before this batch's
+    /// load is installed or after `take_changes`: between the two, absence holds for this batch
+    /// only.
     pub fn is_resident(&self, account: AccountId) -> bool {
         self.cells.find_account(account).is_some() || self.absent.contains(&account)
     }

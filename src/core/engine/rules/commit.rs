@@ -1,4 +1,5 @@
-//! Makes true what the checks decided. Nothing in here can fail: what is asserted is our own work.
+//! Makes true what the checks decided. Nothing in here can fail, so that no command is half done;
+//! what was decided is asserted before.
 
 use crate::core::{
     command::{Command, CommandKind},
@@ -9,8 +10,41 @@ use crate::core::{
 };
 
 impl Engine {
+    /// Of a command that is about to succeed with so many entries.
+    pub(super) fn assert_decided(&self, entries: usize) {
+        let mut raised = 0_u64;
+        for Draft {
+            cell,
+            value,
+            version,
+        } in &self.scratch.balances
+        {
+            let floorless = value.account.clearing_shard().is_some();
+            let negative = value.available.is_negative() || value.frozen.is_negative();
+            let written = value.version != *version;
+            assert!(
+                !(written && negative) || floorless,
+                "E5: a balance is not below its floor"
+            );
+            let stands = if *cell == NIL {
+                0
+            } else {
+                self.cells.balance(*cell).version
+            };
+            assert!(
+                stands == *version,
+                "E7: a balance is as it was when this was decided"
+            );
+            raised = raised.saturating_add(value.version.saturating_sub(*version));
+        }
+        assert!(
+            raised == entries as u64,
+            "E6: each entry raises one version by one"
+        );
+    }
+
     /// Makes what was decided true.
-    pub(super) fn commit(&mut self, at: Position, command: &Command, entries: usize) {
+    pub(super) fn commit(&mut self, at: Position, command: &Command) {
         match command.kind {
             CommandKind::OpenAccount => self.open(at, command),
             CommandKind::BlockAccount => self.set_status(at, AccountStatus::Blocked),
@@ -19,23 +53,12 @@ impl Engine {
             CommandKind::Reverse => self.note_reversal(command),
             CommandKind::Change | CommandKind::Transfer | CommandKind::Unspecified => {}
         }
-        let mut raised = 0_u64;
         for index in 0..self.scratch.balances.len() {
-            let Draft {
-                cell,
-                mut value,
-                version,
-            } = self.scratch.balances[index];
-            if value.version > version {
-                raised = raised.saturating_add(value.version.saturating_sub(version));
-                value.last_position = at;
-                self.write(cell, value, version);
+            let draft = self.scratch.balances[index];
+            if draft.value.version > draft.version {
+                self.write(at, &draft);
             }
         }
-        assert!(
-            raised == entries as u64,
-            "E6: each entry raises one version by one"
-        );
     }
 
     fn open(&mut self, at: Position, command: &Command) {
@@ -74,26 +97,18 @@ impl Engine {
         self.batch.reversals.push(Reversal { target, by });
     }
 
-    /// Writes a balance over the `version` that it was computed on.
-    fn write(&mut self, cell: u32, value: BalanceCell, version: u64) {
-        let floorless = value.account.clearing_shard().is_some();
-        assert!(
-            floorless || !(value.available.is_negative() || value.frozen.is_negative()),
-            "E5: a balance is not below its floor"
-        );
-        let cell = match cell {
-            NIL => self.insert_balance(value.account, value.asset),
+    /// Writes what became of a balance.
+    fn write(&mut self, at: Position, draft: &Draft) {
+        let cell = match draft.cell {
+            NIL => self.insert_balance(draft.value.account, draft.value.asset),
             cell => cell,
         };
-        let before = self.cells.balance(cell);
-        assert!(
-            before.version == version,
-            "E7: a balance is as it was when this was decided"
-        );
-        if Some(before.last_position) < self.batch.from {
+        if Some(self.cells.balance(cell).last_position) < self.batch.from {
             self.untouched_hash = self.untouched_hash.wrapping_sub(self.balance_hash(cell));
-            self.batch.balances.push((cell, version));
+            self.batch.balances.push((cell, draft.version));
         }
+        let mut value = draft.value;
+        value.last_position = at;
         self.cells.balance_mut(cell).set(&value);
     }
 

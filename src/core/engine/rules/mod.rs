@@ -40,7 +40,7 @@ pub(super) struct Scratch {
 #[derive(Clone, Copy)]
 struct Mention {
     id: AccountId,
-    /// [`NIL`]: a clearing account without balances, or one to be opened.
+    /// `NIL`: a clearing account without balances, or one to be opened.
     cell: u32,
     /// The first change that names it.
     leg: u16,
@@ -48,7 +48,7 @@ struct Mention {
 
 #[derive(Clone, Copy)]
 struct Draft {
-    /// [`NIL`]: never touched.
+    /// `NIL`: never touched.
     cell: u32,
     /// With the position of the last earlier command.
     value: BalanceCell,
@@ -74,12 +74,15 @@ impl Engine {
         }
         let first = entries.len();
         let decided = self.decide(command, target, entries);
+        match decided {
+            Ok(()) => self.assert_decided(entries.len().saturating_sub(first)),
+            Err(_) => entries.truncate(first),
+        }
 
         // From here the command must succeed.
         self.count(at, log_time, id);
-        match decided {
-            Ok(()) => self.commit(at, command, entries.len().saturating_sub(first)),
-            Err(_) => entries.truncate(first),
+        if decided.is_ok() {
+            self.commit(at, command);
         }
         Applied::Done(Outcome {
             id,
