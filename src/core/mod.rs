@@ -29,6 +29,7 @@ pub mod outcomes;
 pub mod proto;
 pub mod registry;
 pub mod result;
+pub mod seed;
 pub mod store;
 pub mod submit;
 pub mod telemetry;
