@@ -102,7 +102,7 @@ pub async fn run(
     parts: Parts,
     settings: &Settings,
     options: &Options,
-    tell: impl Fn(Progress),
+    mut tell: impl FnMut(Progress),
 ) -> Result<Report, Error> {
     let shards = parts.store.shards().await?;
     let rows = parts.store.shard_rows().await?;
@@ -137,8 +137,8 @@ pub async fn run(
         progress: Progress::default(),
         progressed_at: Instant::now(),
     };
-    let done = match seeding.submit_all(&writer, options, &tell).await {
-        Ok(()) => seeding.wait_until_applied(&tell).await,
+    let done = match seeding.submit_all(&writer, options, &mut tell).await {
+        Ok(()) => seeding.wait_until_applied(&mut tell).await,
         Err(error) => Err(error),
     };
     writer.stop().await;
@@ -166,7 +166,7 @@ impl Seeding<'_> {
         &mut self,
         writer: &WriterHandle,
         options: &Options,
-        tell: &impl Fn(Progress),
+        tell: &mut impl FnMut(Progress),
     ) -> Result<(), Error> {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -246,7 +246,7 @@ impl Seeding<'_> {
         Ok(())
     }
 
-    async fn wait_until_applied(&mut self, tell: &impl Fn(Progress)) -> Result<(), Error> {
+    async fn wait_until_applied(&mut self, tell: &mut impl FnMut(Progress)) -> Result<(), Error> {
         self.progressed_at = Instant::now();
         loop {
             self.look().await?;

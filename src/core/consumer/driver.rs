@@ -6,15 +6,15 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{Parts, metrics::ShardMetrics};
+use super::{
+    Parts,
+    metrics::ShardMetrics,
+    publish::{publish, republish},
+};
 use crate::core::{
-    assets::Assets,
     cache::{Cache, Snapshot},
-    engine::Entry,
     leader::{Input, Leader, Output, RequestId, Status, Why},
-    log::{self, Reader},
-    proto::CommandResult,
-    result,
+    log::Reader,
     store::Flush,
     types::{Anchor, Epoch, Nonce, Position, ShardId},
 };
@@ -25,8 +25,6 @@ const FETCH_WAIT: Duration = Duration::from_millis(500);
 const WAKE_MIN: Duration = Duration::from_millis(1);
 /// Without one, it looks around after so long.
 const WAKE_MAX: Duration = Duration::from_secs(1);
-/// Stored results published again at a time.
-const REPUBLISH_PAGE: usize = 500;
 /// Flushes whose snapshots wait for the cache; above, the newest are dropped (reads fill them).
 const SNAPSHOT_QUEUE_MAX: usize = 16;
 /// The gate holds others off for so long after its last renewal.
@@ -341,113 +339,4 @@ async fn keep_gate(parts: &Parts, shard: ShardId) {
     if let Some(cache) = &parts.cache {
         let _ = cache.gate_enter(shard, &parts.name, GATE_TTL).await;
     }
-}
-
-/// Publishes outcomes, then dead letters; answers how many from the front were acknowledged.
-async fn publish(parts: &Parts, flush: &Flush, skip: usize) -> (usize, Option<log::Error>) {
-    let assets = known_assets(parts, flush.entries.iter()).await;
-    let mut results: Vec<CommandResult> = Vec::with_capacity(flush.outcomes.len());
-    let (mut first, mut previous) = (0, flush.previous_result);
-    for (outcome, label) in flush.outcomes.iter().zip(&flush.labels) {
-        let behind = first + outcome.entries as usize;
-        let entries = &flush.entries[first..behind];
-        results.push(result::render(
-            flush.epoch,
-            outcome,
-            entries,
-            label,
-            previous,
-            &assets,
-        ));
-        (first, previous) = (behind, outcome.position);
-    }
-    let outcomes = results.len();
-    let skipped = results.split_off(skip.min(outcomes));
-    let (count, error) = acknowledged(parts.log.publish(skipped).await);
-    if error.is_some() || flush.dead_letters.is_empty() {
-        return (count, error);
-    }
-    let letters = &flush.dead_letters[skip.saturating_sub(outcomes)..];
-    let answers = parts.log.publish_dead_letters(flush.shard, letters).await;
-    let (letters, error) = acknowledged(answers);
-    (count + letters, error)
-}
-
-/// The registry, read again where an entry's asset is newer than it.
-async fn known_assets(parts: &Parts, mut entries: impl Iterator<Item = &Entry>) -> Arc<Assets> {
-    let assets = parts.registry.assets();
-    if entries.all(|entry| assets.by_id(entry.asset).is_some()) {
-        return assets;
-    }
-    parts.registry.refresh().await
-}
-
-/// The length of the acknowledged prefix, and the first failure.
-fn acknowledged(answers: Vec<Result<(), log::Error>>) -> (usize, Option<log::Error>) {
-    let mut count = 0;
-    for answer in answers {
-        match answer {
-            Ok(()) => count += 1,
-            Err(error) => return (count, Some(error)),
-        }
-    }
-    (count, None)
-}
-
-/// Publishes what former leaders committed in `from..to`; answers how far that came.
-async fn republish(
-    parts: &Parts,
-    shard: ShardId,
-    from: Position,
-    to: Position,
-) -> (Position, Option<String>) {
-    match republish_pages(parts, shard, from, to).await {
-        Ok(()) => (to, None),
-        Err(error) => {
-            tracing::warn!(%shard, error, "results could not be published again");
-            (from, Some(error))
-        }
-    }
-}
-
-async fn republish_pages(
-    parts: &Parts,
-    shard: ShardId,
-    from: Position,
-    to: Position,
-) -> Result<(), String> {
-    let mut next = from;
-    while next < to {
-        let page = parts.store.results(shard, next, REPUBLISH_PAGE).await;
-        let page = page.map_err(|error| error.to_string())?;
-        let is_last = page.len() < REPUBLISH_PAGE;
-        let assets = known_assets(parts, page.iter().flat_map(|stored| &stored.entries)).await;
-        let results: Vec<CommandResult> = page
-            .iter()
-            .take_while(|stored| stored.outcome.position < to)
-            .map(|stored| result::render_stored(stored, &assets))
-            .collect();
-        next = page
-            .last()
-            .map_or(to, |stored| stored.outcome.position.next());
-        let (_, error) = acknowledged(parts.log.publish(results).await);
-        error.map_or(Ok(()), |error| Err(error.to_string()))?;
-        if is_last {
-            break;
-        }
-    }
-    let mut next = from;
-    while next < to {
-        let page = parts.store.dead_letters(shard, next, REPUBLISH_PAGE).await;
-        let mut page = page.map_err(|error| error.to_string())?;
-        let is_last = page.len() < REPUBLISH_PAGE;
-        next = page.last().map_or(to, |letter| letter.position.next());
-        page.retain(|letter| letter.position < to);
-        let (_, error) = acknowledged(parts.log.publish_dead_letters(shard, &page).await);
-        error.map_or(Ok(()), |error| Err(error.to_string()))?;
-        if is_last {
-            break;
-        }
-    }
-    Ok(())
 }

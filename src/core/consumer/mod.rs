@@ -21,6 +21,7 @@ use crate::core::{
 
 mod driver;
 mod metrics;
+mod publish;
 mod spread;
 
 use driver::{Driver, Event, Order, Report};

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::{
     Config, DEAD_LETTERS_MAX, DEAD_LETTERS_WINDOW, Leader, Mono, Output, RECENT_HASHES_MAX,
     intake::{Content, Item},
-    lease::Tenure,
+    tenure::Tenure,
 };
 use crate::core::{
     command::{Command, CommandKind, Label},

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{
     Config, Leader, Mono, Output, Phase, Refusals, RequestId, Retry, UNPUBLISHED_FLUSHES_MAX,
-    batch::Building, lease::Tenure,
+    batch::Building, tenure::Tenure,
 };
 use crate::core::{
     cache::Snapshot,

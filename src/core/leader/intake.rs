@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{HASH_CHECKS_MAX, Leader, Mono, Output, Phase, RequestId, lease::Tenure};
+use super::{HASH_CHECKS_MAX, Leader, Mono, Output, Phase, RequestId, tenure::Tenure};
 use crate::core::{
     command::{
         Command, CommandKind, Label,

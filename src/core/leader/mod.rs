@@ -3,7 +3,7 @@
 //! cache; the simulation drives the same struct. Every decision of leadership, batching, loading,
 //! flushing and publishing is made in here, and none reads a clock: time is the `now` of a step.
 //!
-//! - `lease`: taking over, renewing, giving up; `intake`: from records to items, and what they need
+//! - `lease`: taking over, renewing, giving up; `tenure`: what is in memory meanwhile; `intake`: from records to items, and what they need
 //!   loaded; `batch`: applying items; `flush`: the pipeline to the store; `publish`: what follows a
 //!   commit.
 
@@ -21,8 +21,9 @@ mod flush;
 mod intake;
 mod lease;
 mod publish;
+mod tenure;
 
-use lease::Tenure;
+use tenure::Tenure;
 
 /// A moment of the driver's monotonic clock, since any fixed start.
 pub type Mono = Duration;
