@@ -7,13 +7,13 @@ use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    Parts,
+    Parts, Shards,
     metrics::ShardMetrics,
     publish::{publish, republish},
 };
 use crate::core::{
     cache::{Cache, Snapshot},
-    leader::{Input, Leader, Output, RequestId, Status, Why},
+    leader::{Input, Leader, Output, RequestId, Why},
     log::Reader,
     store::Flush,
     types::{Anchor, Epoch, Nonce, Position, ShardId},
@@ -37,17 +37,11 @@ pub(super) enum Order {
     Drain,
 }
 
-/// What a driver tells the coordinator.
+/// What a driver tells the coordinator, at most once for each order and each lost lease.
 #[derive(Debug)]
-pub(super) struct Report {
+pub(super) struct SteppedDown {
     pub shard: ShardId,
-    pub event: Event,
-}
-
-#[derive(Debug)]
-pub(super) enum Event {
-    Status(Status),
-    SteppedDown(Why),
+    pub why: Why,
 }
 
 type Answer = Pin<Box<dyn Future<Output = Input> + Send>>;
@@ -64,7 +58,8 @@ pub(super) struct Driver {
     answers: FuturesUnordered<Answer>,
     /// To the task that writes them to the cache, if there is one.
     snapshots: Option<mpsc::Sender<(Epoch, Vec<Snapshot>)>>,
-    reports: mpsc::UnboundedSender<Report>,
+    shards: Shards,
+    reports: mpsc::UnboundedSender<SteppedDown>,
     metrics: ShardMetrics,
 }
 
@@ -73,7 +68,8 @@ impl Driver {
         shard: ShardId,
         parts: Parts,
         leader: Leader,
-        reports: mpsc::UnboundedSender<Report>,
+        shards: Shards,
+        reports: mpsc::UnboundedSender<SteppedDown>,
     ) -> Self {
         let snapshots = parts.cache.clone().map(|cache| {
             let (sender, receiver) = mpsc::channel(SNAPSHOT_QUEUE_MAX);
@@ -89,6 +85,7 @@ impl Driver {
             reader: None,
             fetch: None,
             answers: FuturesUnordered::new(),
+            shards,
             reports,
             metrics: ShardMetrics::new(shard),
         }
@@ -122,9 +119,10 @@ impl Driver {
             let status = self.leader.status();
             if last_status != Some(status) {
                 last_status = Some(status);
-                self.metrics.status(&status, self.started.elapsed());
-                self.report(Event::Status(status));
+                self.metrics.status(&status);
+                self.shards.set(self.shard, status);
             }
+            self.metrics.age(&status, self.started.elapsed());
         }
     }
 
@@ -134,14 +132,6 @@ impl Driver {
         wanted.map_or(now + WAKE_MAX, |at| {
             at.clamp(now + WAKE_MIN, now + WAKE_MAX)
         })
-    }
-
-    fn report(&self, event: Event) {
-        // A coordinator that is gone needs no report.
-        let _ = self.reports.send(Report {
-            shard: self.shard,
-            event,
-        });
     }
 
     fn answer<F>(&mut self, future: F)
@@ -218,7 +208,8 @@ impl Driver {
             }
             Output::StepDown(why) => {
                 tracing::info!(%shard, ?why, "stepped down");
-                self.report(Event::SteppedDown(why));
+                // A coordinator that is gone needs no report.
+                let _ = self.reports.send(SteppedDown { shard, why });
             }
         }
     }

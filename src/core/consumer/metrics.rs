@@ -56,7 +56,7 @@ impl ShardMetrics {
         clippy::cast_precision_loss,
         reason = "gauges are floats; nothing decides by them"
     )]
-    pub fn status(&self, status: &Status, now: Mono) {
+    pub fn status(&self, status: &Status) {
         let is_leading = matches!(status.phase, Phase::Leading | Phase::Draining);
         self.leading.set(f64::from(u8::from(is_leading)));
         self.epoch
@@ -68,7 +68,6 @@ impl ShardMetrics {
         }
         self.accounts_resident.set(status.accounts_resident as f64);
         self.records_unflushed.set(status.records_unflushed as f64);
-        self.age(status, now);
     }
 
     /// Time since the last successful flush; grows while nothing else changes.

@@ -24,7 +24,7 @@ mod metrics;
 mod publish;
 mod spread;
 
-use driver::{Driver, Event, Order, Report};
+use driver::{Driver, Order, SteppedDown};
 
 /// How often the coordinator looks at the shards.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -117,10 +117,9 @@ pub async fn run(
 
 struct Coordinator {
     parts: Parts,
-    shards: Shards,
     orders: Vec<mpsc::UnboundedSender<Order>>,
     drivers: JoinSet<()>,
-    reports: mpsc::UnboundedReceiver<Report>,
+    reports: mpsc::UnboundedReceiver<SteppedDown>,
     /// Led, or being taken over.
     mine: BTreeSet<ShardId>,
     draining: BTreeSet<ShardId>,
@@ -147,13 +146,12 @@ impl Coordinator {
         for shard in (0..count).map(ShardId) {
             let (order, receiver) = mpsc::unbounded_channel();
             let leader = Leader::new(shard, config.clone());
-            let driver = Driver::new(shard, parts.clone(), leader, sender.clone());
+            let driver = Driver::new(shard, parts.clone(), leader, shards.clone(), sender.clone());
             drivers.spawn(driver.run(receiver));
             orders.push(order);
         }
         Self {
             parts,
-            shards,
             orders,
             drivers,
             reports,
@@ -170,15 +168,20 @@ impl Coordinator {
     async fn lead_until(&mut self, shutdown: CancellationToken) {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut is_away = false;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 Some(report) = self.reports.recv() => self.on_report(report),
-                _ = look.tick() => {
-                    if let Err(error) = self.look().await {
+                _ = look.tick() => match self.look().await {
+                    Ok(()) => is_away = false,
+                    // Once: it is tried again several times a second.
+                    Err(error) if !is_away => {
+                        is_away = true;
                         tracing::warn!(%error, "the shards could not be looked at");
                     }
-                }
+                    Err(_) => {}
+                },
                 Some(ended) = self.drivers.join_next() => {
                     // A driver ends only with the coordinator: this one panicked, and what it held
                     // is unknown. Another process takes its shard over.
@@ -260,23 +263,17 @@ impl Coordinator {
         let _ = self.orders[usize::from(shard.0)].send(order);
     }
 
-    fn on_report(&mut self, report: Report) {
-        let Report { shard, event } = report;
-        match event {
-            Event::Status(status) => self.shards.set(shard, status),
-            Event::SteppedDown(why) => {
-                self.mine.remove(&shard);
-                self.draining.remove(&shard);
-                match why {
-                    Why::LogAway(_) => {
-                        self.avoid.insert(shard, Some(Instant::now() + AVOID_FOR));
-                    }
-                    Why::Stopped(_) => {
-                        self.avoid.insert(shard, None);
-                    }
-                    Why::Held | Why::LeaseLost | Why::Drained => {}
-                }
+    fn on_report(&mut self, SteppedDown { shard, why }: SteppedDown) {
+        self.mine.remove(&shard);
+        self.draining.remove(&shard);
+        match why {
+            Why::LogAway(_) => {
+                self.avoid.insert(shard, Some(Instant::now() + AVOID_FOR));
             }
+            Why::Stopped(_) => {
+                self.avoid.insert(shard, None);
+            }
+            Why::Held | Why::LeaseLost | Why::Drained => {}
         }
     }
 
