@@ -20,18 +20,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .bytes(".axs.v1.Amount")
         .compile_fds(descriptors)?;
 
-    let commit = Command::new("git")
-        .args(["rev-parse", "--short=12", "HEAD"])
-        .output()
-        .ok()
-        .filter(|output| output.status.success())
-        .map_or_else(
-            || "unknown".into(),
-            |output| String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        );
+    let commit = git(&["rev-parse", "--short=12", "HEAD"]).unwrap_or_else(|| "unknown".into());
     println!("cargo:rustc-env=AXS_COMMIT={commit}");
     println!("cargo:rerun-if-changed=proto");
-    println!("cargo:rerun-if-changed=.git/HEAD");
-    println!("cargo:rerun-if-changed=.git/refs/heads");
+    println!("cargo:rerun-if-changed=build.rs");
+    // The reflog moves with every commit of this checkout. A path that does not exist would make
+    // cargo build everything again each time.
+    for name in ["logs/HEAD", "HEAD"] {
+        let path = git(&["rev-parse", "--git-path", name]).unwrap_or_default();
+        if !path.is_empty() && PathBuf::from(&path).exists() {
+            println!("cargo:rerun-if-changed={path}");
+            break;
+        }
+    }
     Ok(())
+}
+
+/// What a git command prints; `None` outside a checkout or without git.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then_some(text)
 }
