@@ -1,0 +1,298 @@
+//! Connections: a pool for reads, and single ones that nobody else can hold up. Owns time-outs and
+//! what becomes of a connection after an error; knows no table.
+//!
+//! Each statement runs in a task of its own, so that a caller who goes away leaves no connection
+//! with an answer half read. All of them are single autocommitted statements.
+
+use std::{sync::Arc, time::Duration};
+
+use diesel::{
+    ConnectionError, ConnectionResult,
+    pg::Pg,
+    query_builder::{AsQuery, QueryFragment, QueryId},
+};
+use diesel_async::{
+    AsyncPgConnection, RunQueryDsl,
+    methods::LoadQuery,
+    pooled_connection::{
+        AsyncDieselConnectionManager, ManagerConfig, PoolableConnection as _, RecyclingMethod,
+        bb8::Pool,
+    },
+};
+use futures::FutureExt;
+use tokio::{sync::Mutex, time::timeout};
+use tokio_postgres::{Config, NoTls};
+
+use super::error::{Effect, explain};
+use crate::core::{config, store::Error};
+
+/// We wait for so long beyond the server's own `statement_timeout` before we give an answer up.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
+/// A peer that is silent is asked after so long whether it is there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+/// Every statement of ours goes by keys in arrays, so the plan that suits is always the nested
+/// loop over indexes, whatever the statistics of the day say; and it is planned once.
+const PLANNER: &str = "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_hashjoin=off \
+     -c enable_mergejoin=off -c enable_seqscan=off";
+
+/// A statement that answers rows of `Row`.
+pub(super) trait Statement<Row>:
+    AsQuery<Query: QueryFragment<Pg> + QueryId>
+    + LoadQuery<'static, AsyncPgConnection, Row>
+    + Send
+    + 'static
+{
+}
+
+impl<Row, S> Statement<Row> for S where
+    S: AsQuery<Query: QueryFragment<Pg> + QueryId>
+        + LoadQuery<'static, AsyncPgConnection, Row>
+        + Send
+        + 'static
+{
+}
+
+/// Which server, and how long we wait for it.
+pub(super) struct Target {
+    config: Config,
+    application_name: String,
+    /// Host, port and database, without the password.
+    address: String,
+    connect_timeout: Duration,
+    statement_timeout: Duration,
+}
+
+impl Target {
+    /// `Mismatch` when the settings name no server.
+    pub fn new(settings: &config::Postgres, application_name: &str) -> Result<Self, Error> {
+        let Some(url) = &settings.url else {
+            return Err(Error::Mismatch(
+                "no PostgreSQL is set: set `postgres.url`, as postgres://user@host/database".into(),
+            ));
+        };
+        let mut config: Config = url.parse().map_err(|error| {
+            Error::Mismatch(format!("`postgres.url` is no PostgreSQL URL: {error}"))
+        })?;
+        let options = format!(
+            "{} {PLANNER} -c statement_timeout={} -c idle_in_transaction_session_timeout={}",
+            config.get_options().unwrap_or_default(),
+            settings.statement_timeout.as_millis(),
+            settings.statement_timeout.as_millis(),
+        );
+        config
+            .options(options.trim())
+            .connect_timeout(settings.connect_timeout)
+            .keepalives_idle(KEEPALIVE_IDLE)
+            .keepalives_interval(KEEPALIVE_IDLE)
+            .keepalives_retries(3)
+            .tcp_user_timeout(settings.statement_timeout);
+        let address = address(&config);
+        Ok(Self {
+            config,
+            application_name: application_name.to_owned(),
+            address,
+            connect_timeout: settings.connect_timeout,
+            statement_timeout: settings.statement_timeout,
+        })
+    }
+
+    /// A new connection of the process; `role` is shown in `pg_stat_activity` instead of its name.
+    pub async fn connect(&self, role: Option<&str>) -> Result<AsyncPgConnection, Error> {
+        let connecting = self.establish(role.unwrap_or(&self.application_name));
+        match timeout(self.connect_timeout, connecting).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(self.unavailable(&error.to_string())),
+            Err(_) => Err(self.unavailable("no connection within `postgres.connect_timeout`")),
+        }
+    }
+
+    async fn establish(&self, application_name: &str) -> ConnectionResult<AsyncPgConnection> {
+        let mut config = self.config.clone();
+        config.application_name(application_name);
+        let (client, connection) = config
+            .connect(NoTls)
+            .await
+            .map_err(|error| ConnectionError::BadConnection(with_sources(&error)))?;
+        AsyncPgConnection::try_from_client_and_connection(client, connection).await
+    }
+
+    fn unavailable(&self, cause: &str) -> Error {
+        Error::Unavailable(format!("PostgreSQL at {}: {cause}", self.address))
+    }
+
+    fn answer_timeout(&self) -> Duration {
+        self.statement_timeout + ANSWER_GRACE
+    }
+
+    /// Runs a statement and reads its answer to the end, which is behind the commit: a first row
+    /// alone proves nothing.
+    async fn run<S, Row>(
+        &self,
+        connection: &mut AsyncPgConnection,
+        effect: Effect,
+        statement: S,
+    ) -> Result<Vec<Row>, Error>
+    where
+        S: Statement<Row>,
+        Row: Send + 'static,
+    {
+        match timeout(self.answer_timeout(), statement.load(connection)).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => Err(explain(&error, effect)),
+            Err(_) => Err(Error::AnswerLost(format!(
+                "PostgreSQL at {}: no answer within `postgres.statement_timeout`",
+                self.address
+            ))),
+        }
+    }
+}
+
+/// The connections for reads.
+#[derive(Clone)]
+pub(super) struct Readers {
+    target: Arc<Target>,
+    pool: Pool<AsyncPgConnection>,
+}
+
+impl Readers {
+    /// Connects nothing yet.
+    pub fn new(target: Arc<Target>, connections_max: u32) -> Self {
+        let mut manager = ManagerConfig::default();
+        let setup = target.clone();
+        manager.custom_setup = Box::new(move |_| {
+            let target = setup.clone();
+            async move { target.establish(&target.application_name).await }.boxed()
+        });
+        // A look at the socket, not a round trip: a server that was restarted leaves no trace of
+        // dead connections.
+        manager.recycling_method = RecyclingMethod::CustomFunction(Box::new(|connection| {
+            let closed = connection.is_broken();
+            async move {
+                match closed {
+                    true => Err(diesel::result::Error::BrokenTransactionManager),
+                    false => Ok(()),
+                }
+            }
+            .boxed()
+        }));
+        let pool = Pool::builder()
+            .max_size(connections_max)
+            .connection_timeout(target.connect_timeout)
+            .retry_connection(false)
+            .build_unchecked(AsyncDieselConnectionManager::new_with_config("", manager));
+        Self { target, pool }
+    }
+
+    /// Runs a statement that changes nothing.
+    pub async fn run<S, Row>(&self, statement: S) -> Result<Vec<Row>, Error>
+    where
+        S: Statement<Row>,
+        Row: Send + 'static,
+    {
+        let readers = self.clone();
+        in_task(async move {
+            let mut connection = readers
+                .pool
+                .get_owned()
+                .await
+                .map_err(|error| readers.target.unavailable(&error.to_string()))?;
+            readers
+                .target
+                .run(&mut connection, Effect::Reads, statement)
+                .await
+        })
+        .await
+    }
+}
+
+/// One connection, made when it is needed; statements on it take turns.
+#[derive(Clone)]
+pub(super) struct Line {
+    target: Arc<Target>,
+    /// Name in `pg_stat_activity`, if not the process's.
+    role: Option<String>,
+    connection: Arc<Mutex<Option<AsyncPgConnection>>>,
+}
+
+impl Line {
+    /// Connects nothing yet.
+    pub fn new(target: Arc<Target>, role: Option<String>) -> Self {
+        Self {
+            target,
+            role,
+            connection: Arc::default(),
+        }
+    }
+
+    /// The same connection, which is called otherwise when it is made anew.
+    pub fn renamed(&self, role: String) -> Self {
+        Self {
+            role: Some(role),
+            ..self.clone()
+        }
+    }
+
+    /// Runs a statement. After an error that is not explained the connection is given up.
+    pub async fn run<S, Row>(&self, effect: Effect, statement: S) -> Result<Vec<Row>, Error>
+    where
+        S: Statement<Row>,
+        Row: Send + 'static,
+    {
+        let line = self.clone();
+        in_task(async move {
+            let target = &line.target;
+            let Ok(mut place) = timeout(target.answer_timeout(), line.connection.lock()).await
+            else {
+                return Err(target.unavailable("statements before this one take too long"));
+            };
+            let mut kept = place.take();
+            let closed = kept
+                .as_mut()
+                .is_some_and(|connection| connection.is_broken());
+            let mut connection = match kept {
+                Some(connection) if !closed => connection,
+                _ => target.connect(line.role.as_deref()).await?,
+            };
+            let answer = target.run(&mut connection, effect, statement).await;
+            if !matches!(answer, Err(Error::AnswerLost(_) | Error::Mismatch(_))) {
+                *place = Some(connection);
+            }
+            answer
+        })
+        .await
+    }
+}
+
+/// Runs it to its end, whether the caller waits or not.
+async fn in_task<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::spawn(work).await {
+        Ok(answer) => answer,
+        Err(error) => Err(Error::AnswerLost(error.to_string())),
+    }
+}
+
+fn address(config: &Config) -> String {
+    use tokio_postgres::config::Host;
+
+    let host = match config.get_hosts().first() {
+        Some(Host::Tcp(host)) => host.clone(),
+        #[cfg(unix)]
+        Some(Host::Unix(path)) => path.display().to_string(),
+        None => "localhost".to_owned(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let database = config.get_dbname().or(config.get_user()).unwrap_or("?");
+    format!("{host}:{port}/{database}")
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,91 @@
+//! The store in PostgreSQL 15. Every write is one autocommitted statement, most of them a call of a
+//! function in `migrations/postgres`, which hold the logic that must be atomic.
+//!
+//! - `connection`: pool, single connections, time-outs; `error`: what a SQLSTATE means;
+//!   `statement`: prepared statements; `numeric`: values on the wire;
+//! - `migrate`: the schema; `registry`: shards, assets, members, health;
+//! - `accept`: blocks and acceptance; `lease`: leadership; `load` and `flush`: the leader's work;
+//! - `parts` and `journal`: the journal in and out; `results`, `read`, `history`, `outbox`: reads.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use self::connection::{Line, Readers, Target};
+use super::Error;
+use crate::core::{config, types::ShardId};
+
+mod accept;
+mod connection;
+mod error;
+mod flush;
+mod history;
+mod journal;
+mod lease;
+mod load;
+pub mod migrate;
+mod numeric;
+mod outbox;
+mod parts;
+mod read;
+mod registry;
+mod results;
+mod statement;
+
+pub use migrate::SCHEMA_VERSION;
+
+/// The store of one process. Cheap to clone; clones share the connections.
+#[derive(Clone)]
+pub struct Store {
+    /// Reads of the APIs.
+    readers: Readers,
+    /// `axs_accept` alone.
+    acceptance: Line,
+    /// Blocks, members, assets: what must not wait for reads or acceptance.
+    control: Line,
+    target: Arc<Target>,
+    /// A connection for each shard that is led, so that a leader never waits for anybody else.
+    leaders: Arc<Mutex<HashMap<ShardId, Line>>>,
+}
+
+impl Store {
+    /// Connects once, to say early what is wrong; later everything connects again by itself.
+    /// `application_name` is what `pg_stat_activity` shows. `Mismatch`: the settings name no
+    /// server; `Unavailable`: it does not answer.
+    pub async fn connect(
+        settings: &config::Postgres,
+        application_name: &str,
+    ) -> Result<Self, Error> {
+        let target = Arc::new(Target::new(settings, application_name)?);
+        target.connect(None).await?;
+        Ok(Self {
+            readers: Readers::new(target.clone(), settings.read_connections_max),
+            acceptance: Line::new(target.clone(), None),
+            control: Line::new(target.clone(), None),
+            target,
+            leaders: Arc::default(),
+        })
+    }
+
+    /// The connection of a shard's leader.
+    fn leader(&self, shard: ShardId) -> Line {
+        let mut leaders = self.leaders.lock().expect("no holder panics");
+        let role = || Some(format!("axs-shard-{shard}"));
+        let line = || Line::new(self.target.clone(), role());
+        leaders.entry(shard).or_insert_with(line).clone()
+    }
+
+    /// From now on the connection of a shard's leader is called this when it is made anew.
+    fn name_leader(&self, shard: ShardId, role: String) {
+        let line = self.leader(shard).renamed(role);
+        let mut leaders = self.leaders.lock().expect("no holder panics");
+        leaders.insert(shard, line);
+    }
+
+    /// Ends the connection of a shard's leader, once it is idle.
+    fn forget_leader(&self, shard: ShardId) {
+        let mut leaders = self.leaders.lock().expect("no holder panics");
+        leaders.remove(&shard);
+    }
+}

@@ -1,0 +1,187 @@
+//! What a process asks about the cluster: shards, assets, the other processes, the server's health.
+
+use std::time::{Duration, Instant};
+
+use diesel::sql_types::{BigInt, Bool, Integer, Interval, Nullable, SmallInt, Text};
+
+use super::{SCHEMA_VERSION, Store, error::Effect, numeric::duration_to_sql, statement::statement};
+use crate::core::{
+    assets::{Asset, Assets},
+    store::{Error, Health, Member},
+    types::AssetId,
+};
+
+statement! {
+    /// Whether the schema's own tables are there.
+    HasSchema {} -> (Bool) =
+    "SELECT to_regclass('__diesel_schema_migrations') IS NOT NULL
+        AND to_regclass('cluster') IS NOT NULL"
+}
+
+statement! {
+    /// Schema version and shards.
+    Cluster {} -> (Nullable<Text>, Nullable<SmallInt>) =
+    "SELECT (SELECT max(version) FROM __diesel_schema_migrations)::text,
+        (SELECT shards FROM cluster)"
+}
+
+statement! {
+    /// Every asset.
+    AllAssets {} -> (Integer, Text, SmallInt) =
+    "SELECT id, code, scale FROM asset ORDER BY id"
+}
+
+statement! {
+    /// Adds an asset, or answers the one that stands.
+    AddAsset { code: String => Text, scale: i16 => SmallInt } -> (Integer, SmallInt) =
+    "SELECT id, scale FROM axs_add_asset($1, $2)"
+}
+
+statement! {
+    /// What durability depends on.
+    DurabilitySettings {} -> (Text, Text) =
+    "SELECT name, setting FROM pg_settings
+        WHERE name IN ('fsync', 'full_page_writes', 'server_version', 'synchronous_commit',
+            'max_connections', 'wal_level')
+        ORDER BY name COLLATE \"C\""
+}
+
+statement! {
+    /// Says that a process is there, and lists those seen lately. Old rows go on the way.
+    Beat { name: String => Text, draining: bool => Bool, seen_within: diesel::data_types::PgInterval => Interval }
+    -> (Text, Bool) =
+    "WITH forgotten AS (
+            DELETE FROM member
+            WHERE seen_at < clock_timestamp() - greatest($3, interval '1 day') AND name <> $1
+        ), this AS (
+            INSERT INTO member (name, draining, seen_at) VALUES ($1, $2, clock_timestamp())
+            ON CONFLICT (name) DO UPDATE
+                SET draining = excluded.draining, seen_at = excluded.seen_at
+            RETURNING name, draining
+        )
+        SELECT name, draining FROM this
+        UNION ALL
+        SELECT name, draining FROM member
+            WHERE name <> $1 AND seen_at >= clock_timestamp() - $3
+        ORDER BY name"
+}
+
+statement! {
+    /// Forgets a process.
+    Leave { name: String => Text } -> (BigInt) =
+    "WITH gone AS (DELETE FROM member WHERE name = $1 RETURNING name) SELECT count(*) FROM gone"
+}
+
+impl Store {
+    /// See [`super::super::Store::shards`].
+    pub async fn shards(&self) -> Result<u16, Error> {
+        let (version, shards) = self.cluster().await?;
+        let Some(version) = version else {
+            return Err(Error::Mismatch(
+                "the database has no AXS schema: run `axs migrate`".into(),
+            ));
+        };
+        match version.as_str().cmp(SCHEMA_VERSION) {
+            std::cmp::Ordering::Less => Err(Error::Mismatch(format!(
+                "the database has schema {version}, this program needs {SCHEMA_VERSION}: run \
+                 `axs migrate`"
+            ))),
+            std::cmp::Ordering::Greater => Err(Error::Mismatch(format!(
+                "the database has schema {version}, this program knows {SCHEMA_VERSION}: run a \
+                 newer `axs`, the one whose `axs migrate` was run last"
+            ))),
+            std::cmp::Ordering::Equal => shards.ok_or_else(|| {
+                Error::Mismatch("`axs migrate` did not finish: run `axs migrate` again".into())
+            }),
+        }
+    }
+
+    /// Schema version and shards, as far as they are there.
+    async fn cluster(&self) -> Result<(Option<String>, Option<u16>), Error> {
+        let rows: Vec<(bool,)> = self.readers.run(HasSchema {}).await?;
+        if rows != [(true,)] {
+            return Ok((None, None));
+        }
+        let rows: Vec<(Option<String>, Option<i16>)> = self.readers.run(Cluster {}).await?;
+        let (version, shards) = rows.into_iter().next().unwrap_or_default();
+        Ok((version, shards.and_then(|shards| shards.try_into().ok())))
+    }
+
+    /// See [`super::super::Store::assets`].
+    pub async fn assets(&self) -> Result<Assets, Error> {
+        let rows: Vec<(i32, String, i16)> = self.readers.run(AllAssets {}).await?;
+        rows.into_iter()
+            .map(|(id, code, scale)| asset(id, code, scale))
+            .collect()
+    }
+
+    /// See [`super::super::Store::add_asset`].
+    pub async fn add_asset(&self, code: &str, scale: u8) -> Result<Asset, Error> {
+        let add = AddAsset {
+            code: code.to_owned(),
+            scale: scale.into(),
+        };
+        let rows: Vec<(i32, i16)> = self.control.run(Effect::Writes, add).await?;
+        let (id, stands) = first(rows)?;
+        if stands != i16::from(scale) {
+            return Err(Error::Mismatch(format!(
+                "asset `{code}` has scale {stands}, which never changes: not {scale}"
+            )));
+        }
+        asset(id, code.to_owned(), stands)
+    }
+
+    /// See [`super::super::Store::health`].
+    pub async fn health(&self) -> Result<Health, Error> {
+        let started = Instant::now();
+        let settings = self.readers.run(DurabilitySettings {}).await?;
+        let latency = started.elapsed();
+        let (schema_version, shards) = self.cluster().await?;
+        Ok(Health {
+            settings,
+            schema_version,
+            shards,
+            latency,
+        })
+    }
+
+    /// See [`super::super::Store::beat`].
+    pub async fn beat(&self, member: &Member, seen_within: Duration) -> Result<Vec<Member>, Error> {
+        let beat = Beat {
+            name: member.name.clone(),
+            draining: member.draining,
+            seen_within: duration_to_sql(seen_within),
+        };
+        let rows: Vec<(String, bool)> = self.control.run(Effect::Writes, beat).await?;
+        let member = |(name, draining)| Member { name, draining };
+        Ok(rows.into_iter().map(member).collect())
+    }
+
+    /// See [`super::super::Store::leave`].
+    pub async fn leave(&self, name: &str) -> Result<(), Error> {
+        let leave = Leave {
+            name: name.to_owned(),
+        };
+        let _: Vec<(i64,)> = self.control.run(Effect::Writes, leave).await?;
+        Ok(())
+    }
+}
+
+/// The only row of an answer that always has one.
+pub(super) fn first<Row>(rows: Vec<Row>) -> Result<Row, Error> {
+    let row = rows.into_iter().next();
+    row.ok_or_else(|| Error::Mismatch("an answer of the database has no row".into()))
+}
+
+fn asset(id: i32, code: String, scale: i16) -> Result<Asset, Error> {
+    match (u32::try_from(id), u8::try_from(scale)) {
+        (Ok(id), Ok(scale)) => Ok(Asset {
+            id: AssetId(id),
+            code,
+            scale,
+        }),
+        _ => Err(Error::Mismatch(format!(
+            "asset `{code}` is stored with an impossible scale"
+        ))),
+    }
+}

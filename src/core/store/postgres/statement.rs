@@ -1,0 +1,43 @@
+//! How a statement of ours is written: a struct whose fields are its binds, prepared once a
+//! connection.
+//!
+//! diesel caches what has a static [`QueryId`](diesel::query_builder::QueryId); `sql_query` never
+//! has one, and would be prepared again with every call.
+
+/// Declares a statement: its binds in the order of `$1`, `$2` …, the columns it answers, its text.
+///
+/// diesel writes a placeholder wherever a bind is pushed, and has no public way to push a bind
+/// alone. The placeholders are pushed into a comment behind the text, which names them itself, as
+/// often and where it likes.
+macro_rules! statement {
+    (
+        $(#[$doc:meta])*
+        $name:ident { $($bind:ident: $rust:ty => $sql:ty),* $(,)? }
+        -> ($($column:ty),* $(,)?)
+        = $text:expr
+    ) => {
+        $(#[$doc])*
+        #[derive(diesel::query_builder::QueryId)]
+        pub(super) struct $name {
+            $(pub $bind: $rust,)*
+        }
+
+        impl diesel::query_builder::QueryFragment<diesel::pg::Pg> for $name {
+            fn walk_ast<'b>(
+                &'b self,
+                mut out: diesel::query_builder::AstPass<'_, 'b, diesel::pg::Pg>,
+            ) -> diesel::QueryResult<()> {
+                out.push_sql($text);
+                out.push_sql(" -- ");
+                $(out.push_bind_param::<$sql, _>(&self.$bind)?;)*
+                Ok(())
+            }
+        }
+
+        impl diesel::query_builder::Query for $name {
+            type SqlType = ($($column,)*);
+        }
+    };
+}
+
+pub(super) use statement;
