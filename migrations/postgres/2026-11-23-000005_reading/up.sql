@@ -83,6 +83,9 @@ DECLARE
     e          integer;
     n          integer;
 BEGIN
+    IF p_from_version < p_to_version THEN
+        RETURN;
+    END IF;
     -- Begins at the first mark behind what is wanted, or at the last entry.
     SELECT m.position INTO v_next FROM (
         (SELECT m.version, m.position FROM balance_mark m

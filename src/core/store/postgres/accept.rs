@@ -147,6 +147,22 @@ fn binds(group: &AcceptGroup) -> Result<Accept, Error> {
         items.iter().map(field).collect()
     }
     let items = &group.items;
+    for item in items {
+        let command = &item.command;
+        for text in [
+            &command.source,
+            &command.idempotency_key,
+            &command.reference,
+        ] {
+            // Refused with the whole message otherwise, and nobody could say what for.
+            if text.contains('\0') {
+                return Err(Error::Refused(format!(
+                    "`{}` has U+0000 in it",
+                    text.escape_debug()
+                )));
+            }
+        }
+    }
     let shards = group.blocks.iter().map(|(shard, _)| shard_to_sql(*shard));
     let account = |item: &AcceptItem| big(item.command.account.0);
     Ok(Accept {

@@ -31,14 +31,22 @@ pub(super) fn explain(error: &DieselError, effect: Effect) -> Error {
     };
     let message = information.message().to_owned();
     let code = information.constraint_name().filter(|name| name.len() == 5);
-    match (code, effect) {
-        (Some(code), _) => explain_code(code, message, information.details()),
-        // Refused before anything was done: the server is a standby, or was made read-only.
-        (None, _) if matches!(kind, DatabaseErrorKind::ReadOnlyTransaction) => {
+    if let Some(code) = code {
+        return explain_code(code, message, information.details());
+    }
+    match (kind, effect) {
+        (
+            DatabaseErrorKind::CheckViolation
+            | DatabaseErrorKind::NotNullViolation
+            | DatabaseErrorKind::UniqueViolation,
+            _,
+        ) => Error::Refused(message),
+        // A standby, or a server that was made read-only: refused before anything was done.
+        (DatabaseErrorKind::ReadOnlyTransaction | DatabaseErrorKind::SerializationFailure, _) => {
             Error::Unavailable(message)
         }
-        (None, Effect::Reads) => Error::Unavailable(message),
-        (None, Effect::Writes) => Error::AnswerLost(message),
+        (_, Effect::Reads) => Error::Unavailable(message),
+        (_, Effect::Writes) => Error::AnswerLost(message),
     }
 }
 

@@ -163,8 +163,10 @@ impl Store {
             epoch: big(epoch.0)?,
             nonce: nonce.0,
         };
-        let _: Vec<(i64,)> = self.leader(shard).run(Effect::Writes, release).await?;
-        self.forget_leader(shard);
+        let rows: Vec<(i64,)> = self.leader(shard).run(Effect::Writes, release).await?;
+        if !rows.is_empty() {
+            self.forget_leader(shard);
+        }
         Ok(())
     }
 
