@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::core::{
     engine::Balance,
+    store::AccountBalances,
     types::{AccountId, Epoch, Position, ShardId, Timestamp},
 };
 
@@ -29,6 +30,24 @@ pub struct Snapshot {
     pub as_of: Timestamp,
     /// Every balance with version ≥ 1, by asset id.
     pub balances: Vec<Balance>,
+}
+
+/// What the store says, for whoever fills the cache from it.
+impl From<&AccountBalances> for Snapshot {
+    fn from(stored: &AccountBalances) -> Self {
+        let last = stored
+            .balances
+            .iter()
+            .map(|balance| balance.last_position)
+            .max();
+        Self {
+            account: stored.account.id,
+            epoch: stored.epoch,
+            position: last.unwrap_or(Position::ZERO),
+            as_of: stored.as_of,
+            balances: stored.balances.clone(),
+        }
+    }
 }
 
 /// The cache of this process. Cheap to clone.

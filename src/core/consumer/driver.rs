@@ -10,13 +10,13 @@ use super::{
     Parts, Shards,
     metrics::ShardMetrics,
     publish::{publish, republish},
+    refresh::{self, Told},
 };
 use crate::core::{
-    cache::{Cache, Snapshot},
     leader::{Input, Leader, Output, RequestId, Why},
     log::Reader,
     store::Flush,
-    types::{Anchor, Epoch, Nonce, Position, ShardId},
+    types::{Anchor, Nonce, Position, ShardId},
 };
 
 /// How long a fetch waits for a first record.
@@ -25,7 +25,7 @@ const FETCH_WAIT: Duration = Duration::from_millis(500);
 const WAKE_MIN: Duration = Duration::from_millis(1);
 /// Without one, it looks around after so long.
 const WAKE_MAX: Duration = Duration::from_secs(1);
-/// Flushes whose snapshots wait for the cache; above, the newest are dropped (reads fill them).
+/// Flushes whose snapshots wait for the cache.
 const SNAPSHOT_QUEUE_MAX: usize = 16;
 /// The gate holds others off for so long after its last renewal.
 const GATE_TTL: Duration = Duration::from_secs(1);
@@ -56,8 +56,10 @@ pub(super) struct Driver {
     reader: Option<Reader>,
     fetch: Option<Fetch>,
     answers: FuturesUnordered<Answer>,
-    /// To the task that writes them to the cache, if there is one.
-    snapshots: Option<mpsc::Sender<(Epoch, Vec<Snapshot>)>>,
+    /// To the task that keeps the cache true, if there is one.
+    refresh: Option<mpsc::Sender<Told>>,
+    /// The queue to it was full: it has to pass over all accounts.
+    missed_snapshots: bool,
     shards: Shards,
     reports: mpsc::UnboundedSender<SteppedDown>,
     metrics: ShardMetrics,
@@ -71,16 +73,17 @@ impl Driver {
         shards: Shards,
         reports: mpsc::UnboundedSender<SteppedDown>,
     ) -> Self {
-        let snapshots = parts.cache.clone().map(|cache| {
+        let refresh = parts.cache.clone().map(|cache| {
             let (sender, receiver) = mpsc::channel(SNAPSHOT_QUEUE_MAX);
-            tokio::spawn(write_snapshots(shard, cache, receiver));
+            tokio::spawn(refresh::run(shard, parts.store.clone(), cache, receiver));
             sender
         });
         Self {
             shard,
             parts,
             leader,
-            snapshots,
+            refresh,
+            missed_snapshots: false,
             started: Instant::now(),
             reader: None,
             fetch: None,
@@ -166,7 +169,10 @@ impl Driver {
                 }
                 Input::Released(id, answer)
             }),
-            Output::Open { id, from, anchor } => self.open(id, from, anchor),
+            Output::Open { id, from, anchor } => {
+                self.tell(Told::Leads);
+                self.open(id, from, anchor);
+            }
             Output::Fetch {
                 id,
                 count_max,
@@ -197,10 +203,13 @@ impl Driver {
                 let answer = parts.store.mark_published(shard, epoch, nonce, to).await;
                 Input::MarkedPublished(id, answer)
             }),
-            Output::Snapshot { epoch, snapshots } => self.snapshot(epoch, snapshots),
+            Output::Snapshot { epoch, snapshots } => {
+                self.tell(Told::Committed(epoch, snapshots));
+            }
             Output::Close => {
                 self.fetch = None;
                 self.reader = None;
+                self.tell(Told::SteppedDown);
             }
             Output::Alarm(message) => {
                 self.metrics.alarm();
@@ -260,25 +269,15 @@ impl Driver {
         });
     }
 
-    /// Writes behind the answers: only the latest snapshots matter, and only a few may wait.
-    fn snapshot(&mut self, epoch: Epoch, snapshots: Vec<Snapshot>) {
-        if let Some(writer) = &self.snapshots
-            && writer.try_send((epoch, snapshots)).is_err()
-        {
-            self.metrics.snapshots_dropped();
+    /// The cache never holds a leader up: what does not fit the queue is made up for by a pass.
+    fn tell(&mut self, told: Told) {
+        let Some(refresh) = &self.refresh else { return };
+        if self.missed_snapshots && refresh.try_send(Told::Leads).is_ok() {
+            self.missed_snapshots = false;
         }
-    }
-}
-
-async fn write_snapshots(
-    shard: ShardId,
-    cache: Cache,
-    mut queue: mpsc::Receiver<(Epoch, Vec<Snapshot>)>,
-) {
-    while let Some((epoch, snapshots)) = queue.recv().await {
-        if let Err(error) = cache.write(shard, epoch, &snapshots).await {
-            tracing::debug!(%shard, %error, "snapshots not written");
-            metrics::counter!("axs_cache_write_failures_total").increment(1);
+        if refresh.try_send(told).is_err() {
+            self.missed_snapshots = true;
+            self.metrics.snapshots_dropped();
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::core::{
 mod driver;
 mod metrics;
 mod publish;
+mod refresh;
 mod spread;
 
 use driver::{Driver, Order, SteppedDown};

@@ -473,6 +473,8 @@ delegate! {
     fn command_of_key(&self, key: KeyHash) -> Option<CommandId>;
     /// Each account with its balances, if it was opened.
     fn balances(&self, accounts: &[AccountId]) -> Vec<Option<AccountBalances>>;
+    /// Accounts of a shard with ids above `behind`, by id, at most `limit`.
+    fn accounts_behind(&self, shard: ShardId, behind: AccountId, limit: usize) -> Vec<AccountId>;
     /// A page of a balance's history.
     fn entries(&self, query: &HistoryQuery) -> Vec<StoredEntry>;
     /// The last entry of a balance with `applied_at` ≤ `at`.

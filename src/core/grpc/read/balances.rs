@@ -106,7 +106,7 @@ impl ReadService {
         self.fill(&stored);
         for balances in &stored {
             let origin = Origin::Store;
-            let snapshot = snapshot(balances);
+            let snapshot = Snapshot::from(balances);
             known.insert(balances.account.id, Known { origin, snapshot });
         }
         let assets = self.registry_of(&known).await;
@@ -195,7 +195,10 @@ impl ReadService {
         let mut by_shard: BTreeMap<(ShardId, Epoch), Vec<Snapshot>> = BTreeMap::new();
         for balances in stored {
             let of = (balances.shard, balances.epoch);
-            by_shard.entry(of).or_default().push(snapshot(balances));
+            by_shard
+                .entry(of)
+                .or_default()
+                .push(Snapshot::from(balances));
         }
         tokio::spawn(async move {
             let _permit = permit;
@@ -268,15 +271,4 @@ pub(super) fn distinct(keys: &[Key]) -> Vec<AccountId> {
     let mut seen = HashSet::new();
     let accounts = keys.iter().map(|key| key.account);
     accounts.filter(|account| seen.insert(*account)).collect()
-}
-
-fn snapshot(stored: &AccountBalances) -> Snapshot {
-    let positions = stored.balances.iter().map(|balance| balance.last_position);
-    Snapshot {
-        account: stored.account.id,
-        epoch: stored.epoch,
-        position: positions.max().unwrap_or(Position::ZERO),
-        as_of: stored.as_of,
-        balances: stored.balances.clone(),
-    }
 }

@@ -229,6 +229,16 @@ impl Store {
         Ok(self.tables().balances(now, accounts))
     }
 
+    /// See [`super::Store::accounts_behind`].
+    pub async fn accounts_behind(
+        &self,
+        shard: ShardId,
+        behind: AccountId,
+        limit: usize,
+    ) -> Result<Vec<AccountId>, Error> {
+        self.tables().accounts_behind(shard, behind, limit)
+    }
+
     /// See [`super::Store::entries`].
     pub async fn entries(&self, query: &HistoryQuery) -> Result<Vec<StoredEntry>, Error> {
         Ok(self.tables().entries(query))

@@ -1,5 +1,7 @@
 //! What the APIs and a publishing leader read: results, commands, balances, history.
 
+use std::ops::Bound;
+
 use super::{
     super::{
         AccountBalances, DeadLetter, Error, HistoryQuery, StoredCommand, StoredEntry, StoredResult,
@@ -72,6 +74,18 @@ impl Tables {
             })
         };
         accounts.iter().map(balances).collect()
+    }
+
+    /// Accounts of a shard with ids above `behind`, by id.
+    pub fn accounts_behind(
+        &self,
+        shard: ShardId,
+        behind: AccountId,
+        limit: usize,
+    ) -> Result<Vec<AccountId>, Error> {
+        let above = (Bound::Excluded(behind), Bound::Unbounded);
+        let accounts = self.shard(shard)?.accounts.range(above);
+        Ok(accounts.map(|(id, _)| *id).take(limit).collect())
     }
 
     /// A page of a balance's history.

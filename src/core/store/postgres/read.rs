@@ -10,7 +10,7 @@ use super::{
     load::account,
     numeric::{
         Number, accounts, asset_from_sql, command_id, hash16, kind_from_sql, shard_from_sql,
-        time_from_sql, unsigned,
+        shard_to_sql, time_from_sql, unsigned,
     },
     statement::statement,
 };
@@ -18,7 +18,7 @@ use crate::core::{
     command::record::{Columns, decode_body},
     engine::Balance,
     store::{AccountBalances, Error, StoredCommand},
-    types::{AccountId, CommandId, ContentHash, Epoch, KeyHash, Position},
+    types::{AccountId, CommandId, ContentHash, Epoch, KeyHash, Position, ShardId},
 };
 
 statement! {
@@ -66,6 +66,14 @@ statement! {
         ORDER BY u.n, b.asset_id"
 }
 
+statement! {
+    /// The next page of a shard's accounts.
+    AccountsBehind { shard: i16 => SmallInt, behind: i64 => BigInt, limit: i64 => BigInt }
+    -> (BigInt) =
+    "SELECT account_id FROM account WHERE shard = $1 AND account_id > $2
+        ORDER BY account_id LIMIT $3"
+}
+
 type CommandRow = (
     i64,
     i64,
@@ -111,6 +119,25 @@ impl Store {
         };
         let rows: Vec<(i64,)> = self.readers.run(wanted).await?;
         rows.first().map(|row| command_id(row.0)).transpose()
+    }
+
+    /// See [`super::super::Store::accounts_behind`].
+    pub async fn accounts_behind(
+        &self,
+        shard: ShardId,
+        behind: AccountId,
+        limit: usize,
+    ) -> Result<Vec<AccountId>, Error> {
+        let wanted = AccountsBehind {
+            shard: shard_to_sql(shard)?,
+            behind: behind.0.cast_signed(),
+            limit: i64::try_from(limit).unwrap_or(i64::MAX),
+        };
+        let rows: Vec<(i64,)> = self.readers.run(wanted).await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| AccountId(row.0.cast_unsigned()))
+            .collect())
     }
 
     /// See [`super::super::Store::balances`].
