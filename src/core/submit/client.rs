@@ -336,7 +336,7 @@ fn failure(status: &tonic::Status) -> Failure {
 }
 
 /// The innermost reason: what the system said.
-pub(crate) fn reason(error: &dyn std::error::Error) -> String {
+pub fn reason(error: &dyn std::error::Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

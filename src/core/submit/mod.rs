@@ -19,7 +19,7 @@ mod flow;
 mod input;
 pub mod report;
 
-pub use client::run;
+pub use client::{endpoint, reason, run};
 
 /// Most accounts with a line under way.
 pub const ACCOUNTS_IN_FLIGHT_MAX: usize = 1_024;

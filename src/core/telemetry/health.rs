@@ -171,7 +171,7 @@ async fn answer_within(limit: Duration, ask: impl Future<Output = Finding>) -> F
 impl Reporter {
     /// What the check says from now on.
     pub fn set(&self, finding: Finding) {
-        self.0.send_replace(finding);
+        let _previous = self.0.send_replace(finding);
     }
 }
 

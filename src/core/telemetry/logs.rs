@@ -45,8 +45,11 @@ pub fn start(logs: Logs) -> Result<(), Error> {
         Format::Text => layer.with_target(false).boxed(),
         Format::Json => layer.json().flatten_event(true).boxed(),
     };
+    // As a layer of its own, not as the layer's filter: there a mere `log_enabled!` of a library
+    // leaves a mark behind that swallows the thread's next event.
     tracing_subscriber::registry()
-        .with(layer.with_filter(filter))
+        .with(filter)
+        .with(layer)
         .try_init()
         .map_err(|error| Error::Setup(error.to_string()))
 }
