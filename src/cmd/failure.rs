@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use axs::core::{store, submit};
+use axs::core::{log, store, submit};
 
 /// Shown by `axs --help`; the README has the same table.
 pub const EXIT_CODES: &str = "\
@@ -116,12 +116,33 @@ impl Failure {
             failure.message = format!("{error:#}");
             return failure;
         }
-        let exit = match error.downcast_ref::<store::Error>() {
-            Some(store::Error::Unavailable(_) | store::Error::AnswerLost(_)) => Exit::Unavailable,
-            Some(store::Error::Mismatch(_)) => Exit::Configuration,
-            _ => Exit::Failure,
+        let of_store = error.downcast_ref::<store::Error>().map(exit_of_store);
+        let of_log = error.downcast_ref::<log::Error>().map(exit_of_log);
+        let text = format!("{error:#}");
+        // Some errors of the core bring their advice along.
+        let (message, hint) = match text.split_once("\nhint: ") {
+            Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
+            None => (text, None),
         };
-        Self::new(exit, format!("{error:#}"))
+        let mut failure = Self::new(of_store.or(of_log).unwrap_or(Exit::Failure), message);
+        failure.hint = hint;
+        failure
+    }
+}
+
+fn exit_of_store(error: &store::Error) -> Exit {
+    match error {
+        store::Error::Unavailable(_) | store::Error::AnswerLost(_) => Exit::Unavailable,
+        store::Error::Mismatch(_) => Exit::Configuration,
+        _ => Exit::Failure,
+    }
+}
+
+fn exit_of_log(error: &log::Error) -> Exit {
+    match error {
+        log::Error::Unavailable(_) => Exit::Unavailable,
+        log::Error::Refused(_) => Exit::Configuration,
+        _ => Exit::Failure,
     }
 }
 

@@ -1,25 +1,36 @@
 //! The command line: one file per subcommand, each with its `Args` and `run`. Wires parts of
 //! [`axs::core`] and prints; decides nothing about balances.
 
-use std::{ffi::OsString, process::ExitCode};
-
 use anyhow::Result;
-use axs::core::{
-    config::load::{self, Loaded, Sources},
-    telemetry::logs::{self, Format, Logs},
-};
-use clap::{
-    CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, error::ErrorKind as ClapError,
-};
+use axs::core::config::load::{self, Loaded, Sources};
+use clap::{Parser, Subcommand, ValueEnum};
 
 pub use failure::{Exit, Failure};
+pub use start::{parse, start_logs};
 
+mod assets;
 mod completions;
 mod config;
+mod consume;
+mod cron_outbox;
+mod doctor;
 mod failure;
 mod flags;
+mod inspect_balance;
+mod migrate;
+mod seed;
+mod serve_grpc;
+mod service;
+mod start;
 mod submit;
 pub mod ui;
+
+/// In the help of services.
+const SERVICE_EXIT_CODES: &str = "\
+SIGTERM or SIGINT: not ready, no new work, finish what is under way, exit 0. A second one: exit 130.
+
+Exit codes: 0 stopped as told · 1 failure · 2 usage · 5 a server is not available at the start · 6
+settings, or they do not fit what is stored · 130 stopped at once";
 
 /// An event-driven balance engine: every accepted command takes effect exactly once.
 ///
@@ -78,6 +89,14 @@ pub enum LogFormat {
 #[derive(Subcommand)]
 pub enum Command {
     Submit(submit::Args),
+    InspectBalance(inspect_balance::Args),
+    ServeGrpc(serve_grpc::Args),
+    Consume(consume::Args),
+    CronOutbox(cron_outbox::Args),
+    Migrate(migrate::Args),
+    Doctor(doctor::Args),
+    Assets(assets::Args),
+    Seed(seed::Args),
     Config(config::Args),
     Completions(completions::Args),
 }
@@ -86,7 +105,16 @@ impl Command {
     /// Runs until it is told to stop, and logs what it does.
     fn is_service(&self) -> bool {
         match self {
-            Self::Submit(_) | Self::Config(_) | Self::Completions(_) => false,
+            Self::ServeGrpc(_) | Self::Consume(_) => true,
+            Self::CronOutbox(args) => args.is_service(),
+            Self::Submit(_)
+            | Self::InspectBalance(_)
+            | Self::Migrate(_)
+            | Self::Doctor(_)
+            | Self::Assets(_)
+            | Self::Seed(_)
+            | Self::Config(_)
+            | Self::Completions(_) => false,
         }
     }
 }
@@ -105,6 +133,14 @@ pub async fn run(command: Command, ctx: Ctx) -> Result<()> {
 async fn dispatch(command: Command, ctx: Ctx) -> Result<()> {
     match command {
         Command::Submit(args) => submit::run(args, ctx).await,
+        Command::InspectBalance(args) => inspect_balance::run(args, ctx).await,
+        Command::ServeGrpc(args) => serve_grpc::run(args, ctx).await,
+        Command::Consume(args) => consume::run(args, ctx).await,
+        Command::CronOutbox(args) => cron_outbox::run(args, ctx).await,
+        Command::Migrate(args) => migrate::run(args, ctx).await,
+        Command::Doctor(args) => doctor::run(args, ctx).await,
+        Command::Assets(args) => assets::run(args, ctx).await,
+        Command::Seed(args) => seed::run(args, ctx).await,
         Command::Config(args) => config::run(args, ctx),
         Command::Completions(args) => completions::run(args, ctx),
     }
@@ -137,70 +173,6 @@ impl Ctx {
     }
 }
 
-/// Parses the arguments; `Err`: help, version or a usage error was printed.
-pub fn parse(arguments: Vec<OsString>) -> std::result::Result<Cli, ExitCode> {
-    let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let json = has("--json");
-    let plain = has("--color=never")
-        || arguments
-            .windows(2)
-            .any(|pair| pair == ["--color", "never"]);
-    let color = if plain {
-        clap::ColorChoice::Never
-    } else {
-        clap::ColorChoice::Auto
-    };
-    let parsed = Cli::command()
-        .color(color)
-        .try_get_matches_from(arguments)
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    let error = match parsed {
-        Ok(cli) => return Ok(cli),
-        Err(error) => error,
-    };
-    let is_answer = matches!(
-        error.kind(),
-        ClapError::DisplayHelp | ClapError::DisplayVersion
-    );
-    if json && !is_answer {
-        ui::print_json_failure(&Failure::usage(&error));
-    } else {
-        // A closed pipe is the reader's choice.
-        let _ = error.print();
-    }
-    Err(if is_answer {
-        ExitCode::SUCCESS
-    } else {
-        Exit::Usage.into()
-    })
-}
-
-/// Logs go to stderr, above the progress bars.
-pub fn start_logs(cli: &Cli, ui: &ui::Ui) -> Result<()> {
-    let global = &cli.global;
-    let steps = if cli.command.is_service() { 1 } else { 0 } + usize::from(global.verbose);
-    let level = match (global.quiet, steps) {
-        (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "info",
-        (false, 2) => "debug",
-        (false, _) => "trace",
-    };
-    let format = match global.log_format {
-        LogFormat::Text => Format::Text,
-        LogFormat::Json => Format::Json,
-        LogFormat::Auto if ui.is_terminal() && !global.json => Format::Text,
-        LogFormat::Auto => Format::Json,
-    };
-    logs::start(Logs {
-        format,
-        filter: format!("warn,axs={level}"),
-        color: ui.has_color(),
-        writer: ui.log_writer(),
-    })?;
-    Ok(())
-}
-
 fn version_line() -> String {
     format!(
         "{} (commit {}, schema {})",
@@ -212,5 +184,10 @@ fn version_line() -> String {
 
 /// Of the database schema that this program works with.
 fn schema_version() -> &'static str {
-    "none"
+    axs::core::store::postgres::SCHEMA_VERSION
+}
+
+/// A port of this machine only.
+const fn loopback(port: u16) -> std::net::SocketAddr {
+    std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), port)
 }

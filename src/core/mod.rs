@@ -18,6 +18,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod consumer;
+pub mod doctor;
 pub mod engine;
 pub mod generations;
 pub mod grpc;

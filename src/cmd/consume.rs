@@ -1,0 +1,69 @@
+//! `axs consume`: leads shards, applies their commands and flushes the outcome.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use axs::core::{
+    consumer::{self, Parts, Shards},
+    registry::Registry,
+};
+
+use super::{
+    Ctx, flags,
+    service::{self, Service},
+};
+
+const ADMIN: SocketAddr = super::loopback(7252);
+
+/// Lead shards: apply the commands in the log and flush what they did
+///
+/// Needs PostgreSQL and Kafka; Redis gets snapshots. Several of these share the shards evenly and
+/// take over from each other.
+#[derive(clap::Args)]
+#[command(after_long_help = super::SERVICE_EXIT_CODES)]
+pub struct Args {
+    #[command(flatten)]
+    servers: flags::Servers,
+    #[command(flatten)]
+    admin: flags::Admin,
+}
+
+pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
+    let flags = [args.servers.settings(), args.admin.settings()].concat();
+    let settings = ctx.settings(flags)?.settings;
+    let service = Service::start(settings.admin.listen.unwrap_or(ADMIN)).await?;
+    let name = service::name()?;
+    let store = service::store(&settings, &name).await?;
+    let count = service::shards(&settings, &store).await?;
+    let log = service::log(&settings, count, &name).await?;
+    let cache = service::cache(&settings)?;
+    service.watch(&store, Some(&log), cache.as_ref());
+    let shards = Shards::default();
+    watch_shards(&service, &shards);
+    let parts = Parts {
+        registry: Registry::load(store.clone()).await?,
+        store,
+        log,
+        cache,
+        name: name.clone(),
+    };
+    tracing::info!(name, admin = %service.admin.address, shards = count, "leading");
+    consumer::run(parts, &settings.consume, shards, service.shutdown.clone()).await?;
+    Ok(())
+}
+
+/// A shard that stopped is told by the liveness of its process, and by its readiness.
+pub fn watch_shards(service: &Service, shards: &Shards) {
+    let list = |shards: &[axs::core::types::ShardId]| {
+        let names: Vec<_> = shards.iter().map(ToString::to_string).collect();
+        names.join(", ")
+    };
+    let watched = shards.clone();
+    service.health.ready("shards", move || {
+        let stopped = watched.stopped();
+        match stopped.is_empty() {
+            true => Ok(format!("leads {}", list(&watched.leading()))),
+            false => Err(format!("shards {} stopped, see the log", list(&stopped))),
+        }
+    });
+}

@@ -1,0 +1,190 @@
+//! What every service has: signals, the admin port, metrics, and connections to the servers that
+//! the settings name.
+
+use std::{net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result};
+use axs::core::{
+    cache::{self, Cache},
+    config::Settings,
+    log::{self, Log},
+    store::{self, Store},
+    telemetry::{
+        admin::{Admin, Version},
+        health::Health,
+        metrics,
+    },
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, Failure, schema_version};
+
+/// How often a service asks its servers whether they are there.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// One running service. Dropping it closes the admin port.
+pub struct Service {
+    pub health: Health,
+    /// Cancelled by the first SIGTERM or SIGINT; a second one ends the process at once.
+    pub shutdown: CancellationToken,
+    pub admin: Admin,
+}
+
+impl Service {
+    /// Starts metrics, the admin port and the handling of signals.
+    pub async fn start(admin: SocketAddr) -> Result<Self> {
+        warn_beyond_loopback("admin.listen", admin);
+        let health = Health::default();
+        let version = Version {
+            version: env!("CARGO_PKG_VERSION"),
+            commit: env!("AXS_COMMIT"),
+            schema_version: schema_version(),
+        };
+        let admin = Admin::start(admin, health.clone(), metrics::start()?, version)
+            .await
+            .map_err(|error| {
+                Failure::new(Exit::Failure, error.to_string())
+                    .hint("set admin.listen (--admin-listen) to a free address")
+            })?;
+        let shutdown = CancellationToken::new();
+        handle_signals(health.clone(), shutdown.clone())?;
+        Ok(Self {
+            health,
+            shutdown,
+            admin,
+        })
+    }
+
+    /// Adds readiness checks of the servers in use.
+    pub fn watch(&self, store: &Store, log: Option<&Log>, cache: Option<&Cache>) {
+        let store = store.clone();
+        self.health.poll("postgres", POLL_INTERVAL, move || {
+            let store = store.clone();
+            async move {
+                let health = store.health().await.map_err(|error| error.to_string())?;
+                Ok(format!("answers in {:?}", health.latency))
+            }
+        });
+        if let Some(log) = log.cloned() {
+            self.health.poll("kafka", POLL_INTERVAL, move || {
+                let log = log.clone();
+                async move { answers(log.ping().await) }
+            });
+        }
+        if let Some(cache) = cache.cloned() {
+            // Never fails readiness: without the cache reads come from the store.
+            self.health.poll("redis", POLL_INTERVAL, move || {
+                let cache = cache.clone();
+                async move {
+                    Ok(match cache.ping().await {
+                        Ok(()) => "answers".into(),
+                        Err(error) => format!("away, reads come from PostgreSQL: {error}"),
+                    })
+                }
+            });
+        }
+    }
+}
+
+/// PostgreSQL, or what is missing.
+pub async fn store(settings: &Settings, name: &str) -> Result<Store> {
+    if settings.postgres.url.is_none() {
+        return Err(missing("postgres.url", "--postgres-url").into());
+    }
+    let store = store::postgres::Store::connect(&settings.postgres, name).await?;
+    Ok(Store::Postgres(store))
+}
+
+/// Kafka, or what is missing.
+pub async fn log(settings: &Settings, shards: u16, name: &str) -> Result<Log> {
+    if settings.kafka.brokers.is_none() {
+        return Err(missing("kafka.brokers", "--kafka-brokers").into());
+    }
+    let log = log::kafka::Log::connect(&settings.kafka, shards, name).await?;
+    Ok(Log::Kafka(log))
+}
+
+/// Redis, if the settings name one. It may be away.
+pub fn cache(settings: &Settings) -> Result<Option<Cache>> {
+    if settings.redis.url.is_none() {
+        return Ok(None);
+    }
+    let cache = cache::redis::Cache::connect(&settings.redis)
+        .map_err(|error| Failure::configuration(&error))?;
+    Ok(Some(Cache::Redis(cache)))
+}
+
+/// The number of shards that is stored; refused where the settings say another.
+pub async fn shards(settings: &Settings, store: &Store) -> Result<u16> {
+    let stored = store.shards().await?;
+    match settings.cluster.shards {
+        Some(set) if set != stored => Err(Failure::new(
+            Exit::Configuration,
+            format!("cluster.shards is {set}, but the cluster was made with {stored} shards"),
+        )
+        .hint("leave cluster.shards unset: it is stored in PostgreSQL")
+        .into()),
+        _ => Ok(stored),
+    }
+}
+
+/// Unique per process: `host:pid:nonce`.
+pub fn name() -> Result<String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "axs",
+        host => host,
+    };
+    let nonce = getrandom::u32().context("no random number for this process's name")?;
+    Ok(format!("{host}:{}:{nonce:08x}", std::process::id()))
+}
+
+/// There is no TLS yet: what listens beyond this machine is open to its network.
+pub fn warn_beyond_loopback(setting: &'static str, address: SocketAddr) {
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            setting,
+            %address,
+            "listens beyond this machine without TLS: anyone in that network can use it"
+        );
+    }
+}
+
+/// A setting that this command cannot do without.
+pub fn missing(setting: &str, flag: &str) -> Failure {
+    let variable = format!("AXS_{}", setting.replace('.', "__").to_uppercase());
+    Failure::new(Exit::Configuration, format!("{setting} is not set")).hint(format!(
+        "set it with {flag}, {variable} or in axs.toml; `axs dev` needs no servers"
+    ))
+}
+
+fn answers<E: std::fmt::Display>(answer: Result<(), E>) -> Result<String, String> {
+    match answer {
+        Ok(()) => Ok("answers".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn handle_signals(health: Health, shutdown: CancellationToken) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        let mut is_first = true;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if !is_first {
+                tracing::warn!("told to stop twice: stopping at once");
+                std::process::exit(i32::from(Exit::Interrupted as u8));
+            }
+            is_first = false;
+            tracing::info!("stopping: finishing what is under way");
+            health.drain();
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}
