@@ -9,6 +9,7 @@
 //! - [`result`]: outcomes, entries and balances as messages of the API.
 //! - [`log`], [`store`], [`cache`]: the three seams, each real and in memory.
 //! - [`writer`]: group commit of acceptance; [`consumer`]: drives leaders; [`outbox`]: re-sends.
+//! - [`embedded`]: store and log of one process over the log file.
 //! - [`grpc`]: the API; [`telemetry`]: logs, metrics, the admin port.
 //! - [`workload`]: commands as an exchange would send them, from a seed.
 
@@ -19,6 +20,7 @@ pub mod command;
 pub mod config;
 pub mod consumer;
 pub mod doctor;
+pub mod embedded;
 pub mod engine;
 pub mod generations;
 pub mod grpc;

@@ -16,6 +16,9 @@ use crate::{
     stores::SHARD,
 };
 
+/// What is wrong, and how it is made so.
+type Spoil<'a, T> = (&'a str, &'a dyn Fn(&mut T));
+
 /// Account 1001 with 100 of asset 1, led, flushed.
 async fn opened(store: &Store) -> (Writer<'_>, Leader) {
     let mut writer = Writer::new(store);
@@ -206,7 +209,7 @@ pub async fn a_stale_version_is_a_conflict(store: &Store) {
         },
         opens,
     };
-    let spoils: [(&str, &dyn Fn(&mut Flush)); 6] = [
+    let spoils: [Spoil<'_, Flush>; 6] = [
         ("older", &|flush| flush.balances[0].expected_version = 3),
         ("as if new", &|flush| flush.balances[0].expected_version = 0),
         ("not there", &|flush| {
@@ -248,7 +251,7 @@ pub async fn what_the_columns_refuse_is_refused(store: &Store) {
     let accepted = writer.accept(SHARD, vec![change(1001, "a", 1, 1, 0)]).await;
     leader.apply(&accepted[0]);
     let flush = leader.take();
-    let spoils: [(&str, &dyn Fn(&mut BalanceWrite)); 3] = [
+    let spoils: [Spoil<'_, BalanceWrite>; 3] = [
         ("available below zero", &|write| {
             write.balance.available = Money::from(-1)
         }),

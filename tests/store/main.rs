@@ -10,6 +10,7 @@ mod read;
 mod stores;
 
 #[path = "../support/database.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
 mod database;
 #[path = "../support/ledger.rs"]
 mod ledger;

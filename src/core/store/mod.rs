@@ -302,6 +302,23 @@ pub enum DeadLetterReason {
     FlushRefused = 6,
 }
 
+impl DeadLetterReason {
+    const ALL: [Self; 6] = [
+        Self::Undecodable,
+        Self::Misrouted,
+        Self::Unsupported,
+        Self::ContentMismatch,
+        Self::EnginePanic,
+        Self::FlushRefused,
+    ];
+
+    /// The reason with this number; `None`: of a later program.
+    pub fn from_number(number: u32) -> Option<Self> {
+        let with_number = |reason: &Self| *reason as u32 == number;
+        Self::ALL.into_iter().find(with_number)
+    }
+}
+
 /// How a flush was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flushed {

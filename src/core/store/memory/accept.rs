@@ -179,14 +179,15 @@ impl Tables {
         self.commands.insert(id, command);
     }
 
-    /// Puts back a command that the log file holds; one that stands already is left as it is.
-    pub fn restore_command(&mut self, key: KeyHash, command: Command) -> Result<(), Error> {
+    /// Puts back a command that the log file holds. False: it stands already, and is left as it is.
+    pub fn restore_command(&mut self, key: KeyHash, command: Command) -> Result<bool, Error> {
         let id = command.id.expect("a logged command has an id");
         self.restore_number(id.shard(), id.sequence())?;
-        if !self.commands.contains_key(&id) {
-            self.insert(key, command);
+        if self.commands.contains_key(&id) {
+            return Ok(false);
         }
-        Ok(())
+        self.insert(key, command);
+        Ok(true)
     }
 
     /// A number that the log file names, sealed ones included, is never leased again.

@@ -59,7 +59,7 @@ impl Journal {
     }
 
     /// The outcomes at positions ≥ `from`.
-    pub fn from_position(&self, from: Position) -> impl Iterator<Item = &Outcome> {
+    pub fn starting_at(&self, from: Position) -> impl Iterator<Item = &Outcome> {
         let start = self.rows.partition_point(|row| row.outcome.position < from);
         self.rows[start..].iter().map(|row| &row.outcome)
     }

@@ -21,7 +21,7 @@ impl Tables {
         from: Position,
         limit: usize,
     ) -> Result<Vec<StoredResult>, Error> {
-        let outcomes = self.shard(shard)?.journal.from_position(from);
+        let outcomes = self.shard(shard)?.journal.starting_at(from);
         let results = outcomes.filter_map(|outcome| self.outcome(outcome.id));
         Ok(results.take(limit).collect())
     }
