@@ -23,9 +23,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(text) => text.parse(),
         None => Ok(default),
     };
-    let server = arguments.first().map_or("http://127.0.0.1:7250", String::as_str);
+    let server = arguments
+        .first()
+        .map_or("http://127.0.0.1:7250", String::as_str);
     let (callers, seconds, seed) = (number(1, 1)?, number(2, 10)?, number(3, 1)?);
-    let channel = Endpoint::from_shared(server.to_owned())?.tcp_nodelay(true).connect().await?;
+    let channel = Endpoint::from_shared(server.to_owned())?
+        .tcp_nodelay(true)
+        .connect()
+        .await?;
     let until = Duration::from_secs(seconds);
     let run = Instant::now();
     let tasks: Vec<_> = (0..callers)
@@ -37,7 +42,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let elapsed = run.elapsed();
     micros.sort_unstable();
-    let percentile = |percent: usize| micros[(micros.len() * percent / 1_000).min(micros.len() - 1)];
+    let percentile =
+        |percent: usize| micros[(micros.len() * percent / 1_000).min(micros.len() - 1)];
     println!(
         "{} commands, {callers} callers, seed {seed}: {:.0} commands/s, p50 {} µs, p99 {} µs, p99.9 {} µs",
         micros.len(),
@@ -84,7 +90,10 @@ async fn call(
         };
         let answer = client.submit(request).await?.into_inner();
         if answer.outcomes[0].status() != CommandStatus::Applied {
-            return Err(tonic::Status::aborted(format!("not applied: {:?}", answer.outcomes[0])));
+            return Err(tonic::Status::aborted(format!(
+                "not applied: {:?}",
+                answer.outcomes[0]
+            )));
         }
         // The opening of the account is not measured.
         if kind == CommandKind::Change {

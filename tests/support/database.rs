@@ -69,7 +69,9 @@ impl Drop for Database {
         let (server, name) = (self.server.clone(), self.name.clone());
         // A test's runtime cannot wait in here, and may be ending.
         let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             runtime.expect("a runtime").block_on(async {
                 let drop = format!("DROP DATABASE \"{name}\" WITH (FORCE)");
                 client(&server).await.batch_execute(&drop).await
