@@ -51,7 +51,7 @@ fn every_code_is_documented_and_no_other() {
 
 /// The variants of the enum, in capitals.
 fn dead_letter_reasons() -> BTreeMap<i32, String> {
-    let store = read("src/core/store/mod.rs");
+    let store = text_of("src/core/store", ".rs");
     let body = store
         .split_once("pub enum DeadLetterReason {")
         .and_then(|(_, rest)| rest.split_once('}'))
