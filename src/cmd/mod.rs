@@ -13,6 +13,7 @@ mod completions;
 mod config;
 mod consume;
 mod cron_outbox;
+mod dev;
 mod doctor;
 mod failure;
 mod flags;
@@ -88,6 +89,7 @@ pub enum LogFormat {
 
 #[derive(Subcommand)]
 pub enum Command {
+    Dev(dev::Args),
     Submit(submit::Args),
     InspectBalance(inspect_balance::Args),
     ServeGrpc(serve_grpc::Args),
@@ -105,7 +107,7 @@ impl Command {
     /// Runs until it is told to stop, and logs what it does.
     fn is_service(&self) -> bool {
         match self {
-            Self::ServeGrpc(_) | Self::Consume(_) => true,
+            Self::Dev(_) | Self::ServeGrpc(_) | Self::Consume(_) => true,
             Self::CronOutbox(args) => args.is_service(),
             Self::Submit(_)
             | Self::InspectBalance(_)
@@ -132,6 +134,7 @@ pub async fn run(command: Command, ctx: Ctx) -> Result<()> {
 
 async fn dispatch(command: Command, ctx: Ctx) -> Result<()> {
     match command {
+        Command::Dev(args) => dev::run(args, ctx).await,
         Command::Submit(args) => submit::run(args, ctx).await,
         Command::InspectBalance(args) => inspect_balance::run(args, ctx).await,
         Command::ServeGrpc(args) => serve_grpc::run(args, ctx).await,
