@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 /// Every metric: kind, name, meaning. Seconds and records are base units.
-pub const METRICS: [(Kind, &str, &str); 25] = [
+pub const METRICS: [(Kind, &str, &str); 28] = [
     (
         Kind::Gauge,
         "axs_shard_leading",
@@ -111,7 +111,7 @@ pub const METRICS: [(Kind, &str, &str); 25] = [
     (
         Kind::Histogram,
         "axs_accept_seconds",
-        "time of one acceptance statement",
+        "time of a command from the inbox to its answer",
     ),
     (
         Kind::Gauge,
@@ -132,6 +132,21 @@ pub const METRICS: [(Kind, &str, &str); 25] = [
         Kind::Counter,
         "axs_log_append_failures_total",
         "appends the log did not confirm",
+    ),
+    (
+        Kind::Counter,
+        "axs_outcome_lookups_total",
+        "outcomes looked for in the journal",
+    ),
+    (
+        Kind::Counter,
+        "axs_results_tail_failures_total",
+        "times the tail of results was opened again",
+    ),
+    (
+        Kind::Counter,
+        "axs_cache_read_failures_total",
+        "reads that the cache did not answer",
     ),
     (
         Kind::Counter,
