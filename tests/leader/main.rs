@@ -182,19 +182,18 @@ fn a_leader_whose_epoch_is_gone_changes_nothing_and_steps_down() {
 
 #[test]
 fn a_refused_flush_drops_the_memory_and_applies_again() {
-    let mut world = World::leading(config());
-    world.append(vec![open(1, 7, 100)]);
-    world.flush_faults.push_back(FlushFault::Conflict);
-    world.append(vec![credit(2, 7, 5)]);
-    world.pass(SECOND);
-    assert_eq!(available(&world, 7), 105);
-    assert_eq!(world.row().epoch.0, 2, "taken over anew");
-    assert_eq!(results(&world), [id(1), id(2)]);
-    assert_eq!(
-        world.loads.last().unwrap().accounts,
-        [AccountId(7)],
-        "loaded again"
-    );
+    for fault in [FlushFault::Conflict, FlushFault::Refused] {
+        let mut world = World::leading(config());
+        world.append(vec![open(1, 7, 100)]);
+        world.flush_faults.push_back(fault);
+        world.append(vec![credit(2, 7, 5)]);
+        world.pass(SECOND);
+        assert_eq!(available(&world, 7), 105, "{fault:?}");
+        assert_eq!(world.row().epoch.0, 2, "{fault:?}: taken over anew");
+        assert_eq!(results(&world), [id(1), id(2)], "{fault:?}");
+        let loaded = &world.loads.last().unwrap().accounts;
+        assert_eq!(loaded, &[AccountId(7)], "{fault:?}: loaded again");
+    }
 }
 
 #[test]
