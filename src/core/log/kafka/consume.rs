@@ -58,7 +58,7 @@ pub struct Probe {
     /// When it was asked.
     pub asked: Instant,
     /// The end of the partition, or why it could not be had.
-    pub end: Result<i64, String>,
+    pub end: Result<i64, Error>,
 }
 
 /// A reader's hold on a partition: its queue until somebody claims the partition anew.
@@ -213,11 +213,8 @@ impl Consumer {
         }
         let asked = Instant::now();
         let found = match ends(&self.client, &self.topic, &open) {
-            Ok(found) => found
-                .into_iter()
-                .map(|end| end.map_err(|error| error.to_string()))
-                .collect(),
-            Err(error) => vec![Err(error.to_string()); open.len()],
+            Ok(found) => found,
+            Err(error) => vec![Err(error); open.len()],
         };
         for (shard, end) in open.into_iter().zip(found) {
             let shard = usize::try_from(shard).expect("counted from 0");

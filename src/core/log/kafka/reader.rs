@@ -180,11 +180,7 @@ impl Reader {
         }
         let what = format!("shard {} of {}", self.claim.shard(), self.topic());
         // After an error the library goes on by itself, as soon as it can.
-        Err(match failed(&what, error) {
-            // A broker that starts does not know its topics yet.
-            Error::Refused(why) => Error::Unavailable(why),
-            error => error,
-        })
+        Err(transient(failed(&what, error)))
     }
 
     /// An empty queue is no news only where the partition can be reached and does not end before
@@ -194,7 +190,7 @@ impl Reader {
             return Ok(());
         };
         match probe.end {
-            Err(why) => Err(Error::Unavailable(why)),
+            Err(error) => Err(transient(error)),
             Ok(end) if end < self.next && probe.asked > self.idle_since.into_std() => {
                 self.out_of_range = true;
                 Ok(())
@@ -255,6 +251,14 @@ async fn check_range(consumer: &Arc<Consumer>, shard: ShardId, offset: i64) -> R
         )));
     }
     Ok(low)
+}
+
+/// A broker that starts does not know its topics yet: what is refused now may go in a moment.
+fn transient(error: Error) -> Error {
+    match error {
+        Error::Refused(why) => Error::Unavailable(why),
+        error => error,
+    }
 }
 
 fn record(message: &BorrowedMessage<'_>, generation: u16) -> Record {
