@@ -198,3 +198,32 @@ async fn the_generation_of_the_position_stays() {
         .expect("the same record");
     diverged(log.open(ShardId(0), Position::new(3, 1), anchor).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_former_reader_takes_nothing_from_the_next_one() {
+    const COUNT: u64 = 2_000;
+    let topics = Topics::create(1).await;
+    let log = topics.log().await;
+    all_ok(&log.append(commands(0, 0..COUNT)).await);
+    let expected: Vec<i64> = (0..).take(usize::try_from(COUNT).expect("small")).collect();
+    for round in 0..20 {
+        let mut former = log.open(ShardId(0), at(0), None).await.expect("opened");
+        // It goes on taking whatever it gets, until it is told.
+        let former = tokio::spawn(async move {
+            loop {
+                if let Err(error) = former.fetch(7, usize::MAX, Duration::ZERO).await {
+                    return error;
+                }
+                tokio::task::yield_now().await;
+            }
+        });
+        let mut next = log
+            .open(ShardId(0), at(0), None)
+            .await
+            .expect("opened again");
+        let found = read(&mut next, expected.len()).await;
+        assert_eq!(offsets(&found), expected, "round {round}");
+        let told = former.await.expect("it ends");
+        assert!(matches!(told, Error::Unavailable(_)), "{told}");
+    }
+}

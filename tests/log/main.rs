@@ -2,8 +2,13 @@
 //! Kafka. What the file alone does (torn ends, damage, locks) is in `file`.
 
 mod file;
+#[path = "../support/kafka.rs"]
+#[expect(dead_code, reason = "what is Kafka's alone is tested in `kafka`")]
+mod kafka;
 mod logs;
 mod suite;
+#[path = "../support/mod.rs"]
+mod support;
 
 /// Each function with an empty log of its own, of [`logs::SHARDS`] shards.
 macro_rules! suite {
@@ -19,6 +24,14 @@ macro_rules! suite {
             async fn $name() {
                 let directory = tempfile::tempdir().expect("a directory");
                 crate::suite::$name(&crate::logs::in_file(directory.path())).await;
+            }
+        )*}
+        mod in_kafka {$(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                let topics = crate::kafka::Topics::create(crate::logs::SHARDS).await;
+                let log = axs::core::log::Log::Kafka(topics.log().await);
+                crate::suite::$name(&log).await;
             }
         )*}
     };

@@ -14,6 +14,7 @@ use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _, base_consumer::PartitionQueue},
     error::KafkaError,
+    message::BorrowedMessage,
 };
 use tokio::sync::Notify;
 
@@ -24,9 +25,6 @@ use crate::core::{log::Error, types::ShardId};
 const EVENT_INTERVAL: Duration = Duration::from_millis(100);
 /// How often it looks whether open partitions can be reached.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
-
-/// A partition's queue.
-pub type Queue = PartitionQueue<Context>;
 
 /// Reads the partitions of one topic.
 pub struct Consumer {
@@ -45,7 +43,7 @@ struct Partition {
 #[derive(Default)]
 struct State {
     /// Made once and kept: a second one for the same partition would silence the first.
-    queue: Option<Arc<Queue>>,
+    queue: Option<PartitionQueue<Context>>,
     /// Counts the claims; the latest one holds the partition.
     claim: u64,
     assigned: bool,
@@ -61,13 +59,18 @@ pub struct Probe {
     pub end: Result<i64, Error>,
 }
 
-/// A reader's hold on a partition: its queue until somebody claims the partition anew.
+/// A reader's right to a partition, until somebody claims the partition anew.
 pub struct Claim {
     consumer: Arc<Consumer>,
     shard: ShardId,
     number: u64,
-    queue: Arc<Queue>,
     arrived: Arc<Notify>,
+}
+
+/// A claim in use: while this is held nobody else takes records from the queue, or claims it.
+pub struct Hold<'a> {
+    claim: &'a Claim,
+    state: MutexGuard<'a, State>,
 }
 
 impl Consumer {
@@ -120,14 +123,10 @@ impl Consumer {
     pub fn claim(self: &Arc<Self>, shard: ShardId, offset: i64) -> Result<Claim, Error> {
         let partition = self.partition(shard);
         let mut state = lock(&partition.state);
-        let queue = match &state.queue {
-            Some(queue) => Arc::clone(queue),
+        if state.queue.is_none() {
             // Before the assignment, so that no record goes to the common queue.
-            None => {
-                let queue = Arc::new(self.split(shard, &partition.arrived)?);
-                Arc::clone(state.queue.insert(queue))
-            }
-        };
+            state.queue = Some(self.split(shard, &partition.arrived)?);
+        }
         state.claim += 1;
         let number = state.claim;
         state.probe = None;
@@ -138,7 +137,6 @@ impl Consumer {
             consumer: Arc::clone(self),
             shard,
             number,
-            queue,
             arrived: Arc::clone(&partition.arrived),
         })
     }
@@ -147,7 +145,11 @@ impl Consumer {
         &self.partitions[usize::from(shard.0)]
     }
 
-    fn split(&self, shard: ShardId, arrived: &Arc<Notify>) -> Result<Queue, Error> {
+    fn split(
+        &self,
+        shard: ShardId,
+        arrived: &Arc<Notify>,
+    ) -> Result<PartitionQueue<Context>, Error> {
         let mut queue = self
             .client
             .split_partition_queue(&self.topic, i32::from(shard.0))
@@ -234,11 +236,6 @@ impl Claim {
         &self.consumer
     }
 
-    /// The partition's queue.
-    pub fn queue(&self) -> &Arc<Queue> {
-        &self.queue
-    }
-
     /// Wakes when the queue may have something, or the claim is lost.
     pub async fn arrived(&self) {
         self.arrived.notified().await;
@@ -251,27 +248,31 @@ impl Claim {
             .clone()
     }
 
-    /// Whether the partition is still ours.
-    pub fn check(&self) -> Result<(), Error> {
-        self.ours(&lock(&self.consumer.partition(self.shard).state))
-    }
-
-    /// Reads anew from `offset`.
-    pub fn restart(&self, offset: i64) -> Result<(), Error> {
-        let mut state = lock(&self.consumer.partition(self.shard).state);
-        self.ours(&state)?;
-        state.probe = None;
-        self.consumer.assign(self.shard, &mut state, offset)
-    }
-
-    fn ours(&self, state: &State) -> Result<(), Error> {
+    /// The partition for ourselves, if the claim still holds.
+    pub fn hold(&self) -> Result<Hold<'_>, Error> {
+        let state = lock(&self.consumer.partition(self.shard).state);
         if state.claim == self.number {
-            return Ok(());
+            return Ok(Hold { claim: self, state });
         }
         Err(Error::Unavailable(format!(
             "shard {} was opened again in this process",
             self.shard
         )))
+    }
+}
+
+impl Hold<'_> {
+    /// What is at the head of the queue, without waiting.
+    pub fn poll(&self) -> Option<Result<BorrowedMessage<'_>, KafkaError>> {
+        let queue = self.state.queue.as_ref().expect("made when it was claimed");
+        queue.poll(Duration::ZERO)
+    }
+
+    /// Reads anew from `offset`. After an error nothing comes any more.
+    pub fn restart(&mut self, offset: i64) -> Result<(), Error> {
+        self.state.probe = None;
+        let claim = self.claim;
+        claim.consumer.assign(claim.shard, &mut self.state, offset)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reads one shard: proves on opening that the log is the one whose position we hold, then hands
 //! out its records in order, without a step that was not looked at twice.
 
-use std::{cmp::Ordering, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use rdkafka::{
@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     client::{blocking, failed},
-    consume::{Claim, Consumer},
+    consume::{Claim, Consumer, Hold},
     headers,
 };
 use crate::core::{
@@ -29,19 +29,32 @@ const WAIT_MAX: Duration = Duration::from_secs(3600);
 /// Reads a partition from a position on. Dropping it gives the partition back.
 pub struct Reader {
     claim: Claim,
+    cursor: Cursor,
+    /// Read, but over the limit of the call that read it.
+    held: Option<Record>,
+    /// Comes with the next call: there were records to hand out before it.
+    stopped: Option<Stop>,
+    /// The broker has no such offset; the next call finds out why.
+    out_of_range: bool,
+    /// Reading cannot go on; the shard has to be opened again.
+    lost: Option<Error>,
+    /// Since when nothing came.
+    idle_since: Instant,
+}
+
+/// Where the reading stands.
+struct Cursor {
     generation: u16,
     /// Offsets below are behind us.
     next: i64,
     /// From this offset we have read twice, so that a gap behind it is real.
     read_again: Option<i64>,
-    /// Read, but over the limit of the call that read it.
-    held: Option<Record>,
-    /// Comes with the next call: there were records to hand out before it.
-    failed: Option<KafkaError>,
-    /// The broker has no such offset; the next call finds out why.
-    out_of_range: bool,
-    /// Since when nothing came.
-    idle_since: Instant,
+}
+
+/// Why no record came.
+enum Stop {
+    Library(KafkaError),
+    Restart(Error),
 }
 
 impl Reader {
@@ -63,12 +76,15 @@ impl Reader {
         let first = offset - i64::from(anchor.is_some());
         let mut reader = Self {
             claim: consumer.claim(shard, first)?,
-            generation: from.generation(),
-            next: first,
-            read_again: None,
+            cursor: Cursor {
+                generation: from.generation(),
+                next: first,
+                read_again: None,
+            },
             held: None,
-            failed: None,
+            stopped: None,
             out_of_range: false,
+            lost: None,
             idle_since: Instant::now(),
         };
         if let Some(anchor) = anchor {
@@ -86,18 +102,17 @@ impl Reader {
     ) -> Result<Vec<Record>, Error> {
         let deadline = Instant::now() + wait.min(WAIT_MAX);
         loop {
-            self.claim.check()?;
             let records = self.take(count_max.max(1), bytes_max)?;
             if !records.is_empty() {
                 self.idle_since = Instant::now();
                 return Ok(records);
             }
             if self.out_of_range {
-                let shard = self.claim.shard();
-                check_range(self.claim.consumer(), shard, self.next).await?;
+                let (shard, next) = (self.claim.shard(), self.cursor.next);
+                check_range(self.claim.consumer(), shard, next).await?;
                 // It is there after all, as after a change of the partition's leader.
+                self.restart()?;
                 self.out_of_range = false;
-                self.claim.restart(self.next)?;
                 if Instant::now() >= deadline {
                     return Ok(Vec::new());
                 }
@@ -111,22 +126,20 @@ impl Reader {
 
     /// What the queue holds now, to the limits; at least one record, if there is one.
     fn take(&mut self, count_max: usize, bytes_max: usize) -> Result<Vec<Record>, Error> {
-        if let Some(error) = self.failed.take() {
-            return self.explain(&error).map(|()| Vec::new());
+        if let Some(error) = &self.lost {
+            return Err(error.clone());
         }
         let mut records = Vec::new();
         let mut bytes = 0;
-        while records.len() < count_max {
+        let mut hold = self.claim.hold()?;
+        while records.len() < count_max && self.stopped.is_none() {
             let record = match self.held.take() {
                 Some(record) => record,
-                None => match self.poll() {
+                None => match self.cursor.poll(&mut hold) {
                     Ok(Some(record)) => record,
                     Ok(None) => break,
-                    Err(error) if records.is_empty() => {
-                        return self.explain(&error).map(|()| records);
-                    }
-                    Err(error) => {
-                        self.failed = Some(error);
+                    Err(stop) => {
+                        self.stopped = Some(stop);
                         break;
                     }
                 },
@@ -138,49 +151,41 @@ impl Reader {
             }
             records.push(record);
         }
+        drop(hold);
+        if records.is_empty()
+            && let Some(stop) = self.stopped.take()
+        {
+            self.explain(stop)?;
+        }
         Ok(records)
     }
 
-    /// The next record, if it is there: never below `next`, and above it only after a second look.
-    fn poll(&mut self) -> Result<Option<Record>, KafkaError> {
-        let queue = Arc::clone(self.claim.queue());
-        while let Some(message) = queue.poll(Duration::ZERO) {
-            let message = message?;
-            let offset = message.offset();
-            match offset.cmp(&self.next) {
-                Ordering::Less => continue,
-                Ordering::Greater if self.read_again != Some(self.next) => {
-                    self.read_again = Some(self.next);
-                    if let Err(error) = self.claim.restart(self.next) {
-                        // The caller's check of the claim says it.
-                        tracing::debug!("{error}");
-                        return Ok(None);
-                    }
-                }
-                Ordering::Equal | Ordering::Greater => {
-                    assert!(offset <= OFFSET_MAX, "offsets have 48 bits");
-                    self.next = offset + 1;
-                    return Ok(Some(record(&message, self.generation)));
-                }
+    fn explain(&mut self, stop: Stop) -> Result<(), Error> {
+        use RDKafkaErrorCode as Code;
+        let error = match stop {
+            Stop::Library(error) => error,
+            Stop::Restart(error) => {
+                self.lost = Some(error.clone());
+                return Err(error);
+            }
+        };
+        match error.rdkafka_error_code() {
+            Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation) => {
+                self.out_of_range = true;
+                Ok(())
+            }
+            // After any other error the library goes on by itself, as soon as it can.
+            _ => {
+                let what = format!("shard {} of {}", self.claim.shard(), self.topic());
+                Err(transient(failed(&what, &error)))
             }
         }
-        Ok(None)
     }
 
-    fn explain(&mut self, error: &KafkaError) -> Result<(), Error> {
-        let code = error.rdkafka_error_code();
-        if let Some(
-            RDKafkaErrorCode::AutoOffsetReset
-            | RDKafkaErrorCode::OffsetOutOfRange
-            | RDKafkaErrorCode::LogTruncation,
-        ) = code
-        {
-            self.out_of_range = true;
-            return Ok(());
-        }
-        let what = format!("shard {} of {}", self.claim.shard(), self.topic());
-        // After an error the library goes on by itself, as soon as it can.
-        Err(transient(failed(&what, error)))
+    fn restart(&mut self) -> Result<(), Error> {
+        let restarted = self.claim.hold()?.restart(self.cursor.next);
+        self.lost = restarted.as_ref().err().cloned();
+        restarted
     }
 
     /// An empty queue is no news only where the partition can be reached and does not end before
@@ -191,7 +196,7 @@ impl Reader {
         };
         match probe.end {
             Err(error) => Err(transient(error)),
-            Ok(end) if end < self.next && probe.asked > self.idle_since.into_std() => {
+            Ok(end) if end < self.cursor.next && probe.asked > self.idle_since.into_std() => {
                 self.out_of_range = true;
                 Ok(())
             }
@@ -228,6 +233,35 @@ impl Reader {
 
     fn topic(&self) -> &str {
         self.claim.consumer().topic()
+    }
+}
+
+impl Cursor {
+    /// The next record, if it is there: never below `next`, and above it only after a second look.
+    fn poll(&mut self, hold: &mut Hold<'_>) -> Result<Option<Record>, Stop> {
+        loop {
+            let offset = match hold.poll() {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(Stop::Library(error)),
+                Some(Ok(message)) => {
+                    let offset = message.offset();
+                    if offset == self.next || (offset > self.next && self.is_read_again()) {
+                        assert!(offset <= OFFSET_MAX, "offsets have 48 bits");
+                        self.next = offset + 1;
+                        return Ok(Some(record(&message, self.generation)));
+                    }
+                    offset
+                }
+            };
+            if offset > self.next {
+                self.read_again = Some(self.next);
+                hold.restart(self.next).map_err(Stop::Restart)?;
+            }
+        }
+    }
+
+    fn is_read_again(&self) -> bool {
+        self.read_again == Some(self.next)
     }
 }
 
