@@ -9,9 +9,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use tokio::{net::TcpListener, time::sleep};
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Server;
+use tonic::transport::{Server, server::TcpIncoming};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::core::{
@@ -127,7 +126,7 @@ pub async fn serve(
         .add_service(write)
         .add_service(read)
         .add_service(ack)
-        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), signal);
+        .serve_with_incoming_shutdown(TcpIncoming::from(listener).with_nodelay(Some(true)), signal);
     let too_late = async {
         shutdown.cancelled().await;
         sleep(DRAIN_MAX).await;

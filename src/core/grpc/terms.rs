@@ -17,6 +17,8 @@ pub const ANSWER_MARGIN: Duration = Duration::from_millis(100);
 /// An acceptance that is not answered for so long is unknown.
 pub const ACCEPT_MAX: Duration = Duration::from_secs(45);
 
+const _: () = assert!(WAIT_DEFAULT.as_millis() <= WAIT_MAX.as_millis());
+
 /// When one command is to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Terms {

@@ -11,7 +11,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::core::command::{Change, Command};
+use super::BATCH_COUNT_MAX;
+use crate::core::command::{CHANGES_MAX, COMMAND_BYTES_MAX, Change, Command};
 
 /// Most bytes of commands in the writer.
 pub const INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -19,6 +20,11 @@ pub const INBOX_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const APPENDS_MAX: usize = 50_000;
 /// Nothing is accepted for so long after the log's own queue was full.
 pub const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(250);
+
+/// A full batch of the largest commands fits.
+const _: () = assert!(BATCH_COUNT_MAX * LARGEST_COMMAND <= INBOX_BYTES_MAX);
+const LARGEST_COMMAND: usize =
+    size_of::<Command>() + CHANGES_MAX * size_of::<Change>() + COMMAND_BYTES_MAX;
 
 /// Counts what is in the writer and behind it.
 #[derive(Debug)]
@@ -141,7 +147,7 @@ impl Gate {
 /// Adds, unless the sum would be above `max`.
 fn add(counter: &AtomicUsize, count: usize, max: usize) -> bool {
     counter
-        .try_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| {
             now.checked_add(count).filter(|sum| *sum <= max)
         })
         .is_ok()

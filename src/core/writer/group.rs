@@ -380,5 +380,4 @@ fn shard_of(
 }
 
 #[cfg(test)]
-#[path = "group_tests.rs"]
 mod tests;

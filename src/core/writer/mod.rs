@@ -25,6 +25,7 @@ use crate::core::{
     config,
     log::Log,
     store::{AcceptItem, Store},
+    telemetry::metrics::SHED,
     types::{AccountId, CommandId, ShardId},
 };
 
@@ -164,7 +165,10 @@ impl WriterHandle {
         if self.gate.store_is_away() {
             return Err(NotTaken::StoreAway);
         }
-        let permits = self.gate.enter(&commands).ok_or(NotTaken::Overloaded)?;
+        let Some(permits) = self.gate.enter(&commands) else {
+            metrics::counter!(SHED).increment(commands.len() as u64);
+            return Err(NotTaken::Overloaded);
+        };
         let submitted = Instant::now();
         let mut receivers = Vec::with_capacity(commands.len());
         let mut batch = Vec::with_capacity(commands.len());

@@ -21,6 +21,7 @@ use super::{
 use crate::core::{
     config,
     store::{self, AcceptedGroup, Store},
+    telemetry::metrics::{ACCEPT_COMMANDS, ACCEPT_SECONDS, ACCEPTED},
     types::{CommandId, ShardId, Timestamp},
 };
 
@@ -94,7 +95,7 @@ impl Task {
             self.blocks.numbers.retire(Instant::now());
             self.blocks.close().await;
             let group = Group::select(&mut self.queue, &self.routes, self.limits);
-            metrics::histogram!("axs_accept_group_commands").record(group.callers.len() as f64);
+            metrics::histogram!(ACCEPT_COMMANDS).record(group.callers.len() as f64);
             metrics::gauge!("axs_accept_inbox_commands").set(self.inbox.gate.count() as f64);
             metrics::gauge!("axs_accept_appends_in_flight").set(self.inbox.gate.appends() as f64);
             self.commit(group).await;
@@ -163,10 +164,12 @@ impl Task {
             }
         };
         // The next blocks are leased meanwhile, before these run out.
+        let sent_at = Instant::now();
         let (accepted, leased) = tokio::join!(
             self.store.accept(&group.accept),
             self.blocks.lease_next(&shards)
         );
+        metrics::histogram!(ACCEPT_SECONDS).record(sent_at.elapsed());
         if let Err(error) = self.blocks.add(leased) {
             tracing::debug!(%error, "the next block was not leased; it is tried again when needed");
         }
@@ -339,13 +342,14 @@ impl Task {
 
     fn tell(&self, answered: Vec<(super::group::Caller, Answer)>) {
         let mut counts = HashMap::new();
-        let seconds = metrics::histogram!("axs_accept_seconds");
+        let seconds = metrics::histogram!("axs_submit_seconds");
         for (caller, answer) in answered {
             *counts.entry(answer.label()).or_insert(0_u64) += 1;
             seconds.record(caller.submitted.elapsed());
             // Who went away does not want it.
             let _ = caller.answer.send(answer);
         }
+        metrics::counter!(ACCEPTED).increment(counts.get("accepted").copied().unwrap_or(0));
         for (label, count) in counts {
             metrics::counter!("axs_accept_commands_total", "answer" => label).increment(count);
         }
