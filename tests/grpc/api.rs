@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use axs::core::{
     assets::Assets,
+    cache::{self, Cache},
     clock::Clock,
     config, consumer, grpc,
     log::{self, Log},
@@ -34,6 +35,7 @@ pub struct Api {
     pub writer: WriterHandle,
     pub registry: Registry,
     pub shutdown: CancellationToken,
+    cache: Cache,
     leading: CancellationToken,
     leaders: Option<JoinHandle<()>>,
     server: Option<JoinHandle<Result<(), grpc::Error>>>,
@@ -70,6 +72,7 @@ impl Api {
                 .await
                 .unwrap(),
         );
+        let cache = Cache::Memory(cache::memory::Cache::new());
         let registry = Registry::load(store.clone()).await.expect("memory answers");
         let writer = writer::start(
             store.clone(),
@@ -80,7 +83,7 @@ impl Api {
         );
         let parts = grpc::Parts {
             store: store.clone(),
-            cache: None,
+            cache: Some(cache.clone()),
             writer: writer.clone(),
             outcomes: Outcomes::start(
                 store.clone(),
@@ -109,6 +112,7 @@ impl Api {
             writer,
             registry,
             shutdown,
+            cache,
             leading: CancellationToken::new(),
             leaders: None,
             server: Some(server),
@@ -120,7 +124,7 @@ impl Api {
         let parts = consumer::Parts {
             store: self.store.clone(),
             log: self.log.clone(),
-            cache: None,
+            cache: Some(self.cache.clone()),
             registry: self.registry.clone(),
             name: "test".into(),
         };

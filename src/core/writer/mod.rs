@@ -25,7 +25,6 @@ use crate::core::{
     config,
     log::Log,
     store::{AcceptItem, Store},
-    telemetry::metrics::SHED,
     types::{AccountId, CommandId, ShardId},
 };
 
@@ -166,7 +165,8 @@ impl WriterHandle {
             return Err(NotTaken::StoreAway);
         }
         let Some(permits) = self.gate.enter(&commands) else {
-            metrics::counter!(SHED).increment(commands.len() as u64);
+            metrics::counter!("axs_accept_commands_total", "answer" => "overloaded")
+                .increment(commands.len() as u64);
             return Err(NotTaken::Overloaded);
         };
         let submitted = Instant::now();

@@ -21,7 +21,6 @@ use super::{
 use crate::core::{
     config,
     store::{self, AcceptedGroup, Store},
-    telemetry::metrics::{ACCEPT_COMMANDS, ACCEPT_SECONDS, ACCEPTED},
     types::{CommandId, ShardId, Timestamp},
 };
 
@@ -95,7 +94,7 @@ impl Task {
             self.blocks.numbers.retire(Instant::now());
             self.blocks.close().await;
             let group = Group::select(&mut self.queue, &self.routes, self.limits);
-            metrics::histogram!(ACCEPT_COMMANDS).record(group.callers.len() as f64);
+            metrics::histogram!("axs_accept_group_commands").record(group.callers.len() as f64);
             metrics::gauge!("axs_accept_inbox_commands").set(self.inbox.gate.count() as f64);
             metrics::gauge!("axs_accept_appends_in_flight").set(self.inbox.gate.appends() as f64);
             self.commit(group).await;
@@ -169,7 +168,7 @@ impl Task {
             self.store.accept(&group.accept),
             self.blocks.lease_next(&shards)
         );
-        metrics::histogram!(ACCEPT_SECONDS).record(sent_at.elapsed());
+        metrics::histogram!("axs_accept_seconds").record(sent_at.elapsed());
         if let Err(error) = self.blocks.add(leased) {
             tracing::debug!(%error, "the next block was not leased; it is tried again when needed");
         }
@@ -349,7 +348,6 @@ impl Task {
             // Who went away does not want it.
             let _ = caller.answer.send(answer);
         }
-        metrics::counter!(ACCEPTED).increment(counts.get("accepted").copied().unwrap_or(0));
         for (label, count) in counts {
             metrics::counter!("axs_accept_commands_total", "answer" => label).increment(count);
         }
@@ -359,12 +357,12 @@ impl Task {
 impl Inbox {
     /// The next commands; `None` when it is closed and empty. Cancel-safe.
     async fn next(&mut self) -> Option<Vec<Pending>> {
-        if !self.stop.is_cancelled() {
-            tokio::select! {
-                batch = self.receiver.recv() => return batch,
-                () = self.stop.cancelled() => self.receiver.close(),
-            }
+        tokio::select! {
+            batch = self.receiver.recv() => return batch,
+            () = self.stop.cancelled() => {}
         }
+        // Harmless when it was closed before: what is in stays in.
+        self.receiver.close();
         self.receiver.recv().await
     }
 }
