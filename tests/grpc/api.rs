@@ -59,19 +59,7 @@ impl Api {
         for (code, scale) in [("USDT", 18), ("XBT", 8), ("EUR", 2)] {
             store.add_asset(code, scale).await.expect("a new asset");
         }
-        let kafka_settings = config::Kafka {
-            brokers: Some(std::env::var("AXS_TEST_KAFKA_BROKERS").unwrap()),
-            topic_prefix: format!("t{:x}.", getrandom::u64().unwrap()),
-            ..config::Kafka::default()
-        };
-        log::kafka::admin::ensure_topics(&kafka_settings, SHARDS)
-            .await
-            .unwrap();
-        let log = Log::Kafka(
-            log::kafka::Log::connect(&kafka_settings, SHARDS, "axs-test")
-                .await
-                .unwrap(),
-        );
+        let log = Log::File(log::file::Log::memory(SHARDS, Clock::System));
         let cache = Cache::Memory(cache::memory::Cache::new());
         let registry = Registry::load(store.clone()).await.expect("memory answers");
         let writer = writer::start(

@@ -40,8 +40,10 @@ const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// Most bytes of a call's headers.
 const HEADERS_BYTES_MAX: u32 = 16 * 1024;
-/// Most streams of a connection that were reset before they were accepted (rapid reset).
-const PENDING_RESETS_MAX: usize = 64;
+/// A connection whose calls were given up before they were even begun, so many times as it may have
+/// calls at a time, is closed (rapid reset). A client that gives all of its calls up at once because
+/// of a deadline is not.
+const RESETS_PER_STREAM_MAX: usize = 4;
 /// A connection without a word is asked this often whether it is there.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// And closed when it does not answer for so long.
@@ -149,12 +151,14 @@ async fn set_health(health: &HealthReporter, status: ServingStatus) {
 
 /// A server with its limits: what one connection may ask of us.
 fn limited(settings: &config::Grpc) -> Server {
+    let streams_max = usize::try_from(settings.streams_max).unwrap_or(usize::MAX);
+    let resets_max = streams_max.saturating_mul(RESETS_PER_STREAM_MAX);
     Server::builder()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(settings.streams_max)
         .http2_max_header_list_size(HEADERS_BYTES_MAX)
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_pending_accept_reset_streams(Some(resets_max))
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }
