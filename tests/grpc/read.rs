@@ -3,7 +3,7 @@
 use axs::core::proto::{
     AccountStatus, BalanceKey, BalanceSnapshot, CommandKind, CommandStatus, GetAccountRequest,
     GetBalancesRequest, GetBalancesResponse, GetCommandRequest, IdempotencyKey, ListEntriesRequest,
-    WaitFor, balance_snapshot::Origin, get_command_request::By,
+    SubmitOutcome, WaitFor, balance_snapshot::Origin, get_command_request::By,
 };
 use tonic::Code;
 
@@ -164,14 +164,19 @@ async fn bad_keys_are_named() {
     api.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn history_answers_by_page_version_and_time() {
-    let api = Api::start().await;
+/// Account 1 after 25 credits of one; their outcomes.
+async fn with_history(api: &Api) -> Vec<SubmitOutcome> {
     api.open(&[1]).await;
     let batch = (1..=25)
         .map(|n| credit(&format!("k{n}"), 1, "EUR", "1"))
         .collect();
-    let outcomes = api.submit(batch, WaitFor::Applied).await;
+    api.submit(batch, WaitFor::Applied).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_comes_by_page() {
+    let api = Api::start().await;
+    with_history(&api).await;
     for oldest_first in [false, true] {
         let mut versions = Vec::new();
         let mut request = ListEntriesRequest {
@@ -209,6 +214,13 @@ async fn history_answers_by_page_version_and_time() {
         assert_eq!(error.code(), Code::InvalidArgument);
         assert!(error.message().starts_with("page_token must be"), "{error}");
     }
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_balance_is_known_at_every_version_and_time() {
+    let api = Api::start().await;
+    let outcomes = with_history(&api).await;
     for version in [0, 1, 13, 25] {
         let request = GetBalancesRequest {
             at_version: Some(version),
@@ -296,10 +308,9 @@ async fn entries_are_asked_for_in_full() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn accounts_and_commands_are_found() {
+async fn commands_are_found_by_id_and_key() {
     let mut api = Api::without_leaders(Default::default()).await;
     let mut opening = open(1);
-    opening.user_id = 42;
     opening.reference = "welcome".into();
     let accepted = api.submit(vec![opening], WaitFor::Accepted).await.remove(0);
     let by_id = GetCommandRequest {
@@ -326,13 +337,6 @@ async fn accounts_and_commands_are_found() {
         );
         assert_eq!(result.kind(), CommandKind::OpenAccount);
     }
-    let account = |account_id| GetAccountRequest { account_id };
-    let error = api
-        .read()
-        .get_account(account(1))
-        .await
-        .expect_err("not applied");
-    assert_eq!(error.code(), Code::NotFound);
     api.lead();
     api.submit(
         vec![command("block", 1, CommandKind::BlockAccount)],
@@ -344,18 +348,6 @@ async fn accounts_and_commands_are_found() {
         let result = found.into_inner().result.expect("a result");
         assert_eq!(result.status(), CommandStatus::Applied);
     }
-    let found = api
-        .read()
-        .get_account(account(1))
-        .await
-        .expect("it was opened");
-    let found = found.into_inner().account.expect("an account");
-    assert_eq!(
-        (found.user_id, found.shard_id),
-        (42, 2),
-        "account 1 is in shard 2 of 4"
-    );
-    assert_eq!(found.status(), AccountStatus::Blocked);
     for (by, code) in [
         (None, Code::InvalidArgument),
         (Some(By::CommandId(0)), Code::InvalidArgument),
@@ -369,5 +361,39 @@ async fn accounts_and_commands_are_found() {
             .expect_err("none");
         assert_eq!(error.code(), code, "{error}");
     }
+    api.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_there_once_its_opening_is_applied() {
+    let mut api = Api::without_leaders(Default::default()).await;
+    let mut opening = open(1);
+    opening.user_id = 42;
+    api.submit(vec![opening], WaitFor::Accepted).await;
+    let account = |account_id| GetAccountRequest { account_id };
+    let error = api
+        .read()
+        .get_account(account(1))
+        .await
+        .expect_err("not applied");
+    assert_eq!(error.code(), Code::NotFound);
+    api.lead();
+    api.submit(
+        vec![command("block", 1, CommandKind::BlockAccount)],
+        WaitFor::Applied,
+    )
+    .await;
+    let found = api
+        .read()
+        .get_account(account(1))
+        .await
+        .expect("it was opened");
+    let found = found.into_inner().account.expect("an account");
+    assert_eq!(
+        (found.user_id, found.shard_id),
+        (42, 2),
+        "account 1 is in shard 2 of 4"
+    );
+    assert_eq!(found.status(), AccountStatus::Blocked);
     api.stop().await;
 }

@@ -41,8 +41,8 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// Most bytes of a call's headers.
 const HEADERS_BYTES_MAX: u32 = 16 * 1024;
 /// A connection whose calls were given up before they were even begun, so many times as it may have
-/// calls at a time, is closed (rapid reset). A client that gives all of its calls up at once because
-/// of a deadline is not.
+/// calls at a time, is closed (rapid reset). A client that gives all of its calls up at once
+/// because of a deadline is not.
 const RESETS_PER_STREAM_MAX: usize = 4;
 /// A connection without a word is asked this often whether it is there.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -92,8 +92,8 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Error> {
         .map_err(|source| Error::Listen { address, source })
 }
 
-/// Serves until `shutdown`; then says NOT_SERVING, takes no more connections, ends streams once what
-/// is in flight is answered, and returns. The writer goes on: what it has taken is stored.
+/// Serves until `shutdown`; then says NOT_SERVING, takes no more connections, ends streams once
+/// what is in flight is answered, and returns. The writer goes on: what it has taken is stored.
 pub async fn serve(
     listener: TcpListener,
     settings: &config::Grpc,

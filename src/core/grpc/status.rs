@@ -1,5 +1,5 @@
-//! The one place where errors become a `tonic::Status`. A business rejection never comes here: it is
-//! a normal reply.
+//! The one place where errors become a `tonic::Status`. A business rejection never comes here: it
+//! is a normal reply.
 
 use std::time::Duration;
 

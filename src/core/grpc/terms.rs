@@ -1,4 +1,5 @@
-//! How long a call may wait, and for what: the request's wish, the call's deadline, our bounds. Pure.
+//! How long a call may wait, and for what: the request's wish, the call's deadline, our bounds.
+//! Pure.
 
 use std::time::Duration;
 
@@ -63,8 +64,8 @@ impl Terms {
     }
 }
 
-/// The deadline of a call that came at `now`, from its `grpc-timeout`: up to eight digits and a unit
-/// (gRPC over HTTP/2, "Timeout"). What is no timeout counts as none.
+/// The deadline of a call that came at `now`, from its `grpc-timeout`: up to eight digits and a
+/// unit (gRPC over HTTP/2, "Timeout"). What is no timeout counts as none.
 pub fn deadline(metadata: &MetadataMap, now: Instant) -> Option<Instant> {
     let timeout = parse_timeout(metadata.get("grpc-timeout")?.to_str().ok()?)?;
     now.checked_add(timeout)

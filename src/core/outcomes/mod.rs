@@ -1,6 +1,6 @@
 //! Waiting for outcomes: recent ones in a bounded cache, fed by the tail of the results; who waits
-//! long is looked up in the journal, in batches at a bounded rate. The tail is a hint only: while it
-//! is away, lookups carry on.
+//! long is looked up in the journal, in batches at a bounded rate. The tail is a hint only: while
+//! it is away, lookups carry on.
 
 use std::{
     sync::{

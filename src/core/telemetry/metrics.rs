@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 /// Every metric: kind, name, meaning. Seconds and records are base units.
-pub const METRICS: [(Kind, &str, &str); 32] = [
+pub const METRICS: [(Kind, &str, &str); 29] = [
     (
         Kind::Gauge,
         "axs_shard_leading",
@@ -117,21 +117,6 @@ pub const METRICS: [(Kind, &str, &str); 32] = [
         Kind::Histogram,
         "axs_submit_seconds",
         "time of a command from the inbox to its answer",
-    ),
-    (
-        Kind::Counter,
-        "axs_outcome_lookups_total",
-        "outcomes that waiting calls looked for in the journal",
-    ),
-    (
-        Kind::Counter,
-        "axs_results_tail_failures_total",
-        "times the tail of the results had to be opened again",
-    ),
-    (
-        Kind::Counter,
-        "axs_cache_read_failures_total",
-        "reads that the cache did not answer",
     ),
     (
         Kind::Gauge,

@@ -1,5 +1,5 @@
-//! Leases and closes the blocks that sequence numbers come from. Every retry is bounded: what cannot
-//! be closed here is closed by the outbox.
+//! Leases and closes the blocks that sequence numbers come from. Every retry is bounded: what
+//! cannot be closed here is closed by the outbox.
 
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, sleep};

@@ -211,8 +211,8 @@ impl WriterHandle {
         self.gate.store_is_away()
     }
 
-    /// Takes no more commands, answers those that are in, closes the blocks. Ends once that is done;
-    /// calling it again is harmless.
+    /// Takes no more commands, answers those that are in, closes the blocks. Ends once that is
+    /// done; calling it again is harmless.
     pub async fn stop(&self) {
         self.gate.set_stopping();
         self.stop.cancel();

@@ -61,8 +61,8 @@ impl Numbers {
         });
     }
 
-    /// Stops using what is too old at `now`, and forgets what is used up: no number of it is left to
-    /// be sealed, so that nobody waits for it to be closed.
+    /// Stops using what is too old at `now`, and forgets what is used up: no number of it is left
+    /// to be sealed, so that nobody waits for it to be closed.
     pub fn retire(&mut self, now: Instant) {
         for blocks in self.blocks.values_mut() {
             blocks.retain(|block| {

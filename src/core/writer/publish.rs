@@ -45,8 +45,8 @@ impl Publisher {
         let (log, gate, records) = (self.log.clone(), self.gate.clone(), records(commands));
         let mut append = Box::pin(async move { log.append(records).await });
         gate.appends_started(count);
-        // `append` puts all records into the log's queue when it is first polled: that happens here,
-        // so that groups keep their order.
+        // `append` puts all records into the log's queue when it is first polled: that happens
+        // here, so that groups keep their order.
         if let Some(answers) = append.as_mut().now_or_never() {
             count_answers(&gate, &answers);
         } else {

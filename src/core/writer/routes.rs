@@ -1,5 +1,5 @@
-//! The routes of accounts that this process has seen. A route never changes, so that it can be kept;
-//! that an account has none is never kept.
+//! The routes of accounts that this process has seen. A route never changes, so that it can be
+//! kept; that an account has none is never kept.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 

@@ -1,5 +1,5 @@
-//! ReadService: committed state for readers. Cache first, else the store; every answer says where it
-//! is from and of when. Nothing in here decides about money.
+//! ReadService: committed state for readers. Cache first, else the store; every answer says where
+//! it is from and of when. Nothing in here decides about money.
 //!
 //! - `balances`: now; `history`: at a time or version, and entries by page; `page`: page tokens;
 //! - `command`: one command; `watch`: every result from a position on.

@@ -1,4 +1,5 @@
-//! What waits or is sent again: limits, routes that stand elsewhere, lost answers, closed blocks, refused items.
+//! What waits or is sent again: limits, routes that stand elsewhere, lost answers, closed blocks,
+//! refused items.
 
 use super::*;
 
