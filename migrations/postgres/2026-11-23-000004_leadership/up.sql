@@ -221,6 +221,8 @@ BEGIN
                         p_part_min_seq, p_part_max_seq, p_part_first, p_part_last)
                     WITH ORDINALITY AS part (c2, r2, e2, min_seq, max_seq, first, last, n)
             ) AS u;
+    END IF;
+    IF cardinality(p_mark_account_id) > 0 THEN
         INSERT INTO balance_mark (account_id, version, position, applied_at, asset_id, shard)
             SELECT u.account_id, u.version, u.position, u.applied_at, u.asset_id, p_shard
             FROM unnest(p_mark_account_id, p_mark_version, p_mark_position, p_mark_applied_at,

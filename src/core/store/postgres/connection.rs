@@ -4,13 +4,9 @@
 //! Each statement runs in a task of its own, so that a caller who goes away leaves no connection
 //! with an answer half read. All of them are single autocommitted statements.
 
-use std::{sync::Arc, time::Duration};
+use std::{any::Any, sync::Arc, time::Duration};
 
-use diesel::{
-    ConnectionError, ConnectionResult,
-    pg::Pg,
-    query_builder::{AsQuery, QueryFragment, QueryId},
-};
+use diesel::{ConnectionError, ConnectionResult, QueryResult};
 use diesel_async::{
     AsyncPgConnection, RunQueryDsl,
     methods::LoadQuery,
@@ -19,7 +15,7 @@ use diesel_async::{
         bb8::Pool,
     },
 };
-use futures::FutureExt;
+use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use tokio::{sync::Mutex, time::timeout};
 use tokio_postgres::{Config, NoTls};
 
@@ -35,21 +31,27 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 const PLANNER: &str = "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_hashjoin=off \
      -c enable_mergejoin=off -c enable_seqscan=off";
 
-/// A statement that answers rows of `Row`.
-pub(super) trait Statement<Row>:
-    AsQuery<Query: QueryFragment<Pg> + QueryId>
-    + LoadQuery<'static, AsyncPgConnection, Row>
-    + Send
-    + 'static
+/// The rows of an answer, of a type that only who asked knows.
+type Rows = Box<dyn Any + Send>;
+/// A statement to run: one type for all of them, so that what surrounds them is compiled once.
+type Work =
+    Box<dyn for<'c> FnOnce(&'c mut AsyncPgConnection) -> BoxFuture<'c, QueryResult<Rows>> + Send>;
+
+/// Erases the types of a statement and its rows.
+fn work<S, Row>(statement: S) -> Work
+where
+    S: LoadQuery<'static, AsyncPgConnection, Row> + Send + 'static,
+    Row: Send + 'static,
 {
+    Box::new(move |connection| {
+        let rows = statement.load::<Row>(connection);
+        rows.map_ok(|rows| Box::new(rows) as Rows).boxed()
+    })
 }
 
-impl<Row, S> Statement<Row> for S where
-    S: AsQuery<Query: QueryFragment<Pg> + QueryId>
-        + LoadQuery<'static, AsyncPgConnection, Row>
-        + Send
-        + 'static
-{
+/// The rows of a statement that [`work`] erased.
+fn rows<Row: 'static>(rows: Rows) -> Vec<Row> {
+    *rows.downcast().expect("the statement answers its own rows")
 }
 
 /// Which server, and how long we wait for it.
@@ -126,17 +128,13 @@ impl Target {
 
     /// Runs a statement and reads its answer to the end, which is behind the commit: a first row
     /// alone proves nothing.
-    async fn run<S, Row>(
+    async fn run(
         &self,
         connection: &mut AsyncPgConnection,
         effect: Effect,
-        statement: S,
-    ) -> Result<Vec<Row>, Error>
-    where
-        S: Statement<Row>,
-        Row: Send + 'static,
-    {
-        match timeout(self.answer_timeout(), statement.load(connection)).await {
+        work: Work,
+    ) -> Result<Rows, Error> {
+        match timeout(self.answer_timeout(), work(connection)).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => Err(explain(&error, effect)),
             Err(_) => Err(Error::AnswerLost(format!(
@@ -186,22 +184,17 @@ impl Readers {
     /// Runs a statement that changes nothing.
     pub async fn run<S, Row>(&self, statement: S) -> Result<Vec<Row>, Error>
     where
-        S: Statement<Row>,
+        S: LoadQuery<'static, AsyncPgConnection, Row> + Send + 'static,
         Row: Send + 'static,
     {
-        let readers = self.clone();
-        in_task(async move {
-            let mut connection = readers
-                .pool
-                .get_owned()
-                .await
-                .map_err(|error| readers.target.unavailable(&error.to_string()))?;
-            readers
-                .target
-                .run(&mut connection, Effect::Reads, statement)
-                .await
-        })
-        .await
+        let answer = self.clone().run_erased(work(statement));
+        in_task(Box::pin(answer)).await.map(rows)
+    }
+
+    async fn run_erased(self, work: Work) -> Result<Rows, Error> {
+        let got = self.pool.get_owned().await;
+        let mut connection = got.map_err(|error| self.target.unavailable(&error.to_string()))?;
+        self.target.run(&mut connection, Effect::Reads, work).await
     }
 }
 
@@ -235,38 +228,36 @@ impl Line {
     /// Runs a statement. After an error that is not explained the connection is given up.
     pub async fn run<S, Row>(&self, effect: Effect, statement: S) -> Result<Vec<Row>, Error>
     where
-        S: Statement<Row>,
+        S: LoadQuery<'static, AsyncPgConnection, Row> + Send + 'static,
         Row: Send + 'static,
     {
-        let line = self.clone();
-        in_task(async move {
-            let target = &line.target;
-            let Ok(mut place) = timeout(target.answer_timeout(), line.connection.lock()).await
-            else {
-                return Err(target.unavailable("statements before this one take too long"));
-            };
-            let mut kept = place.take();
-            let closed = kept
-                .as_mut()
-                .is_some_and(|connection| connection.is_broken());
-            let mut connection = match kept {
-                Some(connection) if !closed => connection,
-                _ => target.connect(line.role.as_deref()).await?,
-            };
-            let answer = target.run(&mut connection, effect, statement).await;
-            if !matches!(answer, Err(Error::AnswerLost(_) | Error::Mismatch(_))) {
-                *place = Some(connection);
-            }
-            answer
-        })
-        .await
+        let answer = self.clone().run_erased(effect, work(statement));
+        in_task(Box::pin(answer)).await.map(rows)
+    }
+
+    async fn run_erased(self, effect: Effect, work: Work) -> Result<Rows, Error> {
+        let target = &self.target;
+        let Ok(mut place) = timeout(target.answer_timeout(), self.connection.lock()).await else {
+            return Err(target.unavailable("statements before this one take too long"));
+        };
+        let mut kept = place.take();
+        let closed = kept
+            .as_mut()
+            .is_some_and(|connection| connection.is_broken());
+        let mut connection = match kept {
+            Some(connection) if !closed => connection,
+            _ => target.connect(self.role.as_deref()).await?,
+        };
+        let answer = target.run(&mut connection, effect, work).await;
+        if !matches!(answer, Err(Error::AnswerLost(_) | Error::Mismatch(_))) {
+            *place = Some(connection);
+        }
+        answer
     }
 }
 
 /// Runs it to its end, whether the caller waits or not.
-async fn in_task<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Error>> + Send + 'static,
-) -> Result<T, Error> {
+async fn in_task(work: BoxFuture<'static, Result<Rows, Error>>) -> Result<Rows, Error> {
     match tokio::spawn(work).await {
         Ok(answer) => answer,
         Err(error) => Err(Error::AnswerLost(error.to_string())),

@@ -1,0 +1,27 @@
+//! What is PostgreSQL's alone: the schema, its guards against hand-made SQL, concurrent sessions,
+//! sessions that hang or are ended. What every store does is in `tests/store`.
+
+mod concurrency;
+#[path = "../support/database.rs"]
+mod database;
+mod journal;
+mod leadership;
+#[expect(dead_code, reason = "the suite of every store uses the rest")]
+#[path = "../support/ledger.rs"]
+mod ledger;
+mod schema;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::time::Duration;
+
+use axs::core::types::ShardId;
+
+/// Of each database.
+const SHARDS: u16 = 4;
+/// The shard that most tests use.
+const SHARD: ShardId = ShardId(2);
+/// What must not happen is watched for so long.
+const WATCH: Duration = Duration::from_millis(300);
+/// What must happen, happens within this on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(30);
