@@ -127,6 +127,16 @@ async fn a_schema_that_does_not_fit_names_the_command() {
     assert!(fsync.is_some(), "{:?}", health.settings);
 
     let session = database.session().await;
+    let moved = "UPDATE cluster SET system_identifier = system_identifier + 1";
+    session.batch_execute(moved).await.expect("a restored copy");
+    let why = mismatch(store.shards().await);
+    assert!(why.contains("another server"), "{why}");
+    let back = "UPDATE cluster SET system_identifier = system_identifier - 1";
+    session
+        .batch_execute(back)
+        .await
+        .expect("the server itself");
+    assert_eq!(store.shards().await.expect("it fits"), SHARDS);
     let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('99990101000000')";
     session
         .batch_execute(newer)

@@ -59,7 +59,8 @@ CREATE TABLE shard_position (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 COMMENT ON TABLE shard_position IS
     'Leadership and progress of each shard. This row alone decides who may flush.';
-COMMENT ON COLUMN shard_position.epoch IS 'Counts take-overs; a flush under an older one is refused.';
+COMMENT ON COLUMN shard_position.epoch IS
+    'Counts take-overs; a flush under an older one is refused.';
 COMMENT ON COLUMN shard_position.nonce IS 'Random, of the last take-over.';
 COMMENT ON COLUMN shard_position.next_position IS
     'First log position not yet applied: generation << 48 | Kafka offset.';

@@ -46,7 +46,8 @@ CREATE TABLE account_route (
     shard      smallint NOT NULL
 );
 COMMENT ON TABLE account_route IS
-    'Where an account is, or will be. Written by acceptance of OPEN_ACCOUNT only; the first stands.';
+    'Where an account is, or will be. Written by acceptance of OPEN_ACCOUNT only: the first '
+    'stands.';
 
 CREATE TABLE command (
     seq             bigint      NOT NULL,
@@ -136,7 +137,8 @@ CREATE TABLE journal (
 ) PARTITION BY RANGE (shard);
 CREATE INDEX journal_seq ON journal (shard, max_seq, min_seq);
 COMMENT ON TABLE journal IS
-    'What happened, in parts; read it through the view entry, axs_entries and axs_outcome. Append-only.';
+    'What happened, in parts; read it through the view entry, axs_entries and axs_outcome. '
+    'Append-only.';
 COMMENT ON COLUMN journal.outcome IS '0: applied, else the reject code.';
 COMMENT ON COLUMN journal.previous_result IS 'Position of the shard''s result before, -1: none.';
 COMMENT ON COLUMN journal.content_hash IS '16 bytes a command, one behind the other.';
@@ -187,7 +189,7 @@ COMMENT ON COLUMN dead_letter.parks IS 'The accepted command that waits for an o
 CREATE FUNCTION axs_refuse_write() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF current_setting('axs.flushing', true) IS DISTINCT FROM 'on' THEN
-        RAISE EXCEPTION 'table % is written by axs_flush only: send a command instead', TG_TABLE_NAME
+        RAISE EXCEPTION 'table % is written by axs_flush only: send a command', TG_TABLE_NAME
             USING ERRCODE = 'insufficient_privilege';
     END IF;
     RETURN NULL;
@@ -198,10 +200,12 @@ CREATE FUNCTION axs_guard(p_table text) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     IF p_table ~ '^(account|balance)(_p\d+)?$' THEN
         EXECUTE format('CREATE TRIGGER %I BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %I
-            FOR EACH STATEMENT EXECUTE FUNCTION axs_refuse_write()', p_table || '_by_flush', p_table);
+            FOR EACH STATEMENT EXECUTE FUNCTION axs_refuse_write()',
+            p_table || '_by_flush', p_table);
     ELSE
         EXECUTE format('CREATE TRIGGER %I BEFORE UPDATE OR DELETE OR TRUNCATE ON %I
-            FOR EACH STATEMENT EXECUTE FUNCTION axs_refuse_change()', p_table || '_only_grows', p_table);
+            FOR EACH STATEMENT EXECUTE FUNCTION axs_refuse_change()',
+            p_table || '_only_grows', p_table);
     END IF;
 END $$;
 

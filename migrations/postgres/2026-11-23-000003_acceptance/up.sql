@@ -25,7 +25,8 @@ BEGIN
     -- Locks the shard's row, so that of two that ask with one nonce the second finds the block.
     SELECT next INTO v_first FROM sequence WHERE shard = p_shard FOR UPDATE;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'there is no shard %', p_shard USING ERRCODE = 'AX005', CONSTRAINT = 'AX005';
+        RAISE EXCEPTION 'there is no shard %', p_shard
+            USING ERRCODE = 'AX005', CONSTRAINT = 'AX005';
     END IF;
     RETURN QUERY SELECT * FROM sequence_block b WHERE b.nonce = p_nonce;
     IF FOUND THEN
@@ -210,6 +211,6 @@ EXCEPTION WHEN OTHERS THEN
         CONSTRAINT = SQLSTATE;
 END $$;
 COMMENT ON FUNCTION axs_accept IS
-    'Accepts a group of commands, all in one statement. Status of each item: 0 accepted, 1 duplicate '
-    '(value: the id that stands), 2 conflict (the same), 3 the account''s route is in another shard '
-    '(value), 4 sent without an id (0) and its key is not known. Keys are distinct.';
+    'Accepts a group of commands, all in one statement. Status of each item: 0 accepted, '
+    '1 duplicate (value: the id that stands), 2 conflict (the same), 3 the account''s route is in '
+    'another shard (value), 4 sent without an id (0) and its key is not known. Keys are distinct.';

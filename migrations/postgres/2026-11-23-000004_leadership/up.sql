@@ -150,8 +150,9 @@ BEGIN
             RETURN true;
         END IF;
         RAISE EXCEPTION USING ERRCODE = 'AX001', MESSAGE = format(
-            'shard %s is under epoch %s at position %s; the flush goes from %s to %s under epoch %s '
-            'or adds numbers again', p_shard, v_row.epoch, v_row.next_position, p_from, p_to, p_epoch);
+            'shard %s is under epoch %s at position %s; the flush goes from %s to %s under epoch '
+            '%s or adds numbers again',
+            p_shard, v_row.epoch, v_row.next_position, p_from, p_to, p_epoch);
     END IF;
 
     -- 2. Balances by expected version, in the order of their keys.

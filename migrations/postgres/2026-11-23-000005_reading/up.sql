@@ -7,7 +7,8 @@ LANGUAGE sql STABLE AS $$
         ELSE (SELECT r.shard FROM account_route r WHERE r.account_id = p_account_id)
     END
 $$;
-COMMENT ON FUNCTION axs_shard_of_account IS 'By its route; the clearing account of a shard by its id.';
+COMMENT ON FUNCTION axs_shard_of_account IS
+    'By its route; the clearing account of a shard by its id.';
 
 CREATE FUNCTION axs_part_of_command(p_shard smallint, p_seq bigint) RETURNS SETOF journal
 LANGUAGE sql STABLE AS $$
@@ -146,8 +147,8 @@ BEGIN
             v_left := v_left - 1;
         END LOOP;
         IF previous_position IS NULL THEN
-            RAISE EXCEPTION 'the journal of shard % has no entry at position % of account %, asset %',
-                v_shard, v_next, p_account_id, p_asset_id USING ERRCODE = 'data_corrupted';
+            RAISE EXCEPTION 'the journal of shard % has no entry of account %, asset % at position %',
+                v_shard, p_account_id, p_asset_id, v_next USING ERRCODE = 'data_corrupted';
         END IF;
         v_next := previous_position;
     END LOOP;

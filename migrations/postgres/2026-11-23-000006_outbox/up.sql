@@ -50,7 +50,8 @@ BEGIN
         FROM shard_position p JOIN sequence s ON s.shard = p.shard
         WHERE p.shard = p_shard;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'there is no shard %', p_shard USING ERRCODE = 'AX005', CONSTRAINT = 'AX005';
+        RAISE EXCEPTION 'there is no shard %', p_shard
+            USING ERRCODE = 'AX005', CONSTRAINT = 'AX005';
     END IF;
     -- The numbers missing in the applied set, the lowest first, the open end included.
     WITH missing AS MATERIALIZED (

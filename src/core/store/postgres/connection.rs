@@ -8,7 +8,7 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use diesel::{ConnectionError, ConnectionResult, QueryResult};
 use diesel_async::{
-    AsyncPgConnection, RunQueryDsl,
+    AnsiTransactionManager, AsyncPgConnection, RunQueryDsl, TransactionManager as _,
     methods::LoadQuery,
     pooled_connection::{
         AsyncDieselConnectionManager, ManagerConfig, PoolableConnection as _, RecyclingMethod,
@@ -137,10 +137,13 @@ impl Target {
         match timeout(self.answer_timeout(), work(connection)).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error)) => Err(explain(&error, effect)),
-            Err(_) => Err(Error::AnswerLost(format!(
-                "PostgreSQL at {}: no answer within `postgres.statement_timeout`",
-                self.address
-            ))),
+            Err(_) => {
+                let late = self.unavailable("no answer within `postgres.statement_timeout`");
+                Err(match effect {
+                    Effect::Reads => late,
+                    Effect::Writes => Error::AnswerLost(late.to_string()),
+                })
+            }
         }
     }
 }
@@ -194,7 +197,12 @@ impl Readers {
     async fn run_erased(self, work: Work) -> Result<Rows, Error> {
         let got = self.pool.get_owned().await;
         let mut connection = got.map_err(|error| self.target.unavailable(&error.to_string()))?;
-        self.target.run(&mut connection, Effect::Reads, work).await
+        let answer = self.target.run(&mut connection, Effect::Reads, work).await;
+        if answer.is_err() {
+            // The pool throws it away: the plans that it has prepared may be what is wrong.
+            AnsiTransactionManager::transaction_manager_status_mut(&mut *connection).set_in_error();
+        }
+        answer
     }
 }
 
@@ -225,7 +233,7 @@ impl Line {
         }
     }
 
-    /// Runs a statement. After an error that is not explained the connection is given up.
+    /// Runs a statement. After an error that is none of ours the connection is given up.
     pub async fn run<S, Row>(&self, effect: Effect, statement: S) -> Result<Vec<Row>, Error>
     where
         S: LoadQuery<'static, AsyncPgConnection, Row> + Send + 'static,
@@ -249,7 +257,16 @@ impl Line {
             _ => target.connect(self.role.as_deref()).await?,
         };
         let answer = target.run(&mut connection, effect, work).await;
-        if !matches!(answer, Err(Error::AnswerLost(_) | Error::Mismatch(_))) {
+        // Kept where one of our functions answered; else what it has prepared may be what is wrong.
+        if matches!(
+            answer,
+            Ok(_)
+                | Err(Error::Fenced(_)
+                    | Error::Conflict(_)
+                    | Error::Refused(_)
+                    | Error::BlockClosed(_)
+                    | Error::NumberTaken(_))
+        ) {
             *place = Some(connection);
         }
         answer

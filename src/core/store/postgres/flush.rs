@@ -23,91 +23,145 @@ use super::{
 };
 use crate::core::{
     store::{AccountWrite, BalanceWrite, DeadLetter, Error, Flush, Flushed},
-    types::Position,
+    types::{CommandId, Position},
 };
 
+/// `axs_flush`, its arguments by what they are about.
+struct FlushCall {
+    shard: i16,
+    epoch: i64,
+    nonce: i64,
+    from: i64,
+    to: i64,
+    anchor: Vec<u8>,
+    applied: Vec<(Bound<i64>, Bound<i64>)>,
+    passed_at: PgTimestamp,
+    applied_at: PgTimestamp,
+    last_result: i64,
+    state_hash: Vec<u8>,
+    published_to: i64,
+    ttl: PgInterval,
+    reversal_target: Vec<i64>,
+    reversed_by: Vec<i64>,
+    set: BalanceColumns,
+    new: BalanceColumns,
+    opens: AccountColumns,
+    changes: AccountColumns,
+    columns: Columns,
+    dead: DeadLetterColumns,
+}
+
+#[derive(Default)]
+struct BalanceColumns {
+    account_id: Vec<i64>,
+    asset_id: Vec<i32>,
+    expected: Vec<i64>,
+    version: Vec<i64>,
+    last_position: Vec<i64>,
+    available: Vec<Number>,
+    frozen: Vec<Number>,
+}
+
+#[derive(Default)]
+struct AccountColumns {
+    account_id: Vec<i64>,
+    user_id: Vec<Number>,
+    status: Vec<i16>,
+    opened_at: Vec<PgTimestamp>,
+}
+
+#[derive(Default)]
+struct DeadLetterColumns {
+    position: Vec<i64>,
+    reason: Vec<i16>,
+    message: Vec<String>,
+    parks: Vec<Option<i64>>,
+    log_time: Vec<PgTimestamp>,
+    key: Vec<Vec<u8>>,
+    value: Vec<Vec<u8>>,
+}
+
 statement! {
-    /// `axs_flush`, its arguments in their order.
-    FlushCall {
-        shard: i16 => SmallInt,
-        epoch: i64 => BigInt,
-        nonce: i64 => BigInt,
-        from: i64 => BigInt,
-        to: i64 => BigInt,
-        anchor: Vec<u8> => Binary,
-        applied: Vec<(Bound<i64>, Bound<i64>)> => Multirange<Int8>,
-        passed_at: PgTimestamp => Timestamptz,
-        applied_at: PgTimestamp => Timestamptz,
-        last_result: i64 => BigInt,
-        state_hash: Vec<u8> => Binary,
-        published_to: i64 => BigInt,
-        ttl: PgInterval => Interval,
-        set_account_id: Vec<i64> => Array<BigInt>,
-        set_asset_id: Vec<i32> => Array<Integer>,
-        set_expected: Vec<i64> => Array<BigInt>,
-        set_version: Vec<i64> => Array<BigInt>,
-        set_last_position: Vec<i64> => Array<BigInt>,
-        set_available: Vec<Number> => Array<Numeric>,
-        set_frozen: Vec<Number> => Array<Numeric>,
-        new_account_id: Vec<i64> => Array<BigInt>,
-        new_asset_id: Vec<i32> => Array<Integer>,
-        new_version: Vec<i64> => Array<BigInt>,
-        new_last_position: Vec<i64> => Array<BigInt>,
-        new_available: Vec<Number> => Array<Numeric>,
-        new_frozen: Vec<Number> => Array<Numeric>,
-        open_account_id: Vec<i64> => Array<BigInt>,
-        open_user_id: Vec<Number> => Array<Numeric>,
-        open_status: Vec<i16> => Array<SmallInt>,
-        open_at: Vec<PgTimestamp> => Array<Timestamptz>,
-        status_account_id: Vec<i64> => Array<BigInt>,
-        status: Vec<i16> => Array<SmallInt>,
-        part_command_last: Vec<i32> => Array<Integer>,
-        part_reject_last: Vec<i32> => Array<Integer>,
-        part_entry_last: Vec<i32> => Array<Integer>,
-        part_min_seq: Vec<i64> => Array<BigInt>,
-        part_max_seq: Vec<i64> => Array<BigInt>,
-        part_first: Vec<i64> => Array<BigInt>,
-        part_last: Vec<i64> => Array<BigInt>,
-        seq: Vec<i64> => Array<BigInt>,
-        position: Vec<i64> => Array<BigInt>,
-        previous_result: Vec<i64> => Array<BigInt>,
-        outcome_at: Vec<PgTimestamp> => Array<Timestamptz>,
-        account_id: Vec<i64> => Array<BigInt>,
-        kind: Vec<i16> => Array<SmallInt>,
-        outcome: Vec<i16> => Array<SmallInt>,
-        content_hash: Vec<u8> => Binary,
-        reject_command: Vec<i16> => Array<SmallInt>,
-        reject_leg: Vec<i16> => Array<SmallInt>,
-        reject_account_id: Vec<i64> => Array<BigInt>,
-        reject_asset_id: Vec<i32> => Array<Integer>,
-        reject_had: Vec<Number> => Array<Numeric>,
-        reject_needed: Vec<Number> => Array<Numeric>,
-        entry_command: Vec<i16> => Array<SmallInt>,
-        entry_leg: Vec<i16> => Array<SmallInt>,
-        entry_fallback: Vec<bool> => Array<Bool>,
-        entry_account_id: Vec<i64> => Array<BigInt>,
-        entry_asset_id: Vec<i32> => Array<Integer>,
-        entry_available_delta: Vec<Number> => Array<Numeric>,
-        entry_frozen_delta: Vec<Number> => Array<Numeric>,
-        entry_available_after: Vec<Number> => Array<Numeric>,
-        entry_frozen_after: Vec<Number> => Array<Numeric>,
-        entry_version: Vec<i64> => Array<BigInt>,
-        entry_previous: Vec<i64> => Array<BigInt>,
-        mark_account_id: Vec<i64> => Array<BigInt>,
-        mark_asset_id: Vec<i32> => Array<Integer>,
-        mark_version: Vec<i64> => Array<BigInt>,
-        mark_position: Vec<i64> => Array<BigInt>,
-        mark_applied_at: Vec<PgTimestamp> => Array<Timestamptz>,
-        reversal_target: Vec<i64> => Array<BigInt>,
-        reversed_by: Vec<i64> => Array<BigInt>,
-        dead_position: Vec<i64> => Array<BigInt>,
-        dead_reason: Vec<i16> => Array<SmallInt>,
-        dead_message: Vec<String> => Array<Text>,
-        dead_parks: Vec<Option<i64>> => Array<Nullable<BigInt>>,
-        dead_log_time: Vec<PgTimestamp> => Array<Timestamptz>,
-        dead_key: Vec<Vec<u8>> => Array<Binary>,
-        dead_value: Vec<Vec<u8>> => Array<Binary>,
-    } -> (Bool) =
+    impl FlushCall [
+        shard => SmallInt,
+        epoch => BigInt,
+        nonce => BigInt,
+        from => BigInt,
+        to => BigInt,
+        anchor => Binary,
+        applied => Multirange<Int8>,
+        passed_at => Timestamptz,
+        applied_at => Timestamptz,
+        last_result => BigInt,
+        state_hash => Binary,
+        published_to => BigInt,
+        ttl => Interval,
+        set.account_id => Array<BigInt>,
+        set.asset_id => Array<Integer>,
+        set.expected => Array<BigInt>,
+        set.version => Array<BigInt>,
+        set.last_position => Array<BigInt>,
+        set.available => Array<Numeric>,
+        set.frozen => Array<Numeric>,
+        new.account_id => Array<BigInt>,
+        new.asset_id => Array<Integer>,
+        new.version => Array<BigInt>,
+        new.last_position => Array<BigInt>,
+        new.available => Array<Numeric>,
+        new.frozen => Array<Numeric>,
+        opens.account_id => Array<BigInt>,
+        opens.user_id => Array<Numeric>,
+        opens.status => Array<SmallInt>,
+        opens.opened_at => Array<Timestamptz>,
+        changes.account_id => Array<BigInt>,
+        changes.status => Array<SmallInt>,
+        columns.part_command_last => Array<Integer>,
+        columns.part_reject_last => Array<Integer>,
+        columns.part_entry_last => Array<Integer>,
+        columns.part_min_seq => Array<BigInt>,
+        columns.part_max_seq => Array<BigInt>,
+        columns.part_first => Array<BigInt>,
+        columns.part_last => Array<BigInt>,
+        columns.seq => Array<BigInt>,
+        columns.position => Array<BigInt>,
+        columns.previous_result => Array<BigInt>,
+        columns.applied_at => Array<Timestamptz>,
+        columns.account_id => Array<BigInt>,
+        columns.kind => Array<SmallInt>,
+        columns.outcome => Array<SmallInt>,
+        columns.content_hash => Binary,
+        columns.reject_command => Array<SmallInt>,
+        columns.reject_leg => Array<SmallInt>,
+        columns.reject_account_id => Array<BigInt>,
+        columns.reject_asset_id => Array<Integer>,
+        columns.reject_had => Array<Numeric>,
+        columns.reject_needed => Array<Numeric>,
+        columns.entry_command => Array<SmallInt>,
+        columns.entry_leg => Array<SmallInt>,
+        columns.entry_fallback => Array<Bool>,
+        columns.entry_account_id => Array<BigInt>,
+        columns.entry_asset_id => Array<Integer>,
+        columns.entry_available_delta => Array<Numeric>,
+        columns.entry_frozen_delta => Array<Numeric>,
+        columns.entry_available_after => Array<Numeric>,
+        columns.entry_frozen_after => Array<Numeric>,
+        columns.entry_version => Array<BigInt>,
+        columns.entry_previous => Array<BigInt>,
+        columns.mark_account_id => Array<BigInt>,
+        columns.mark_asset_id => Array<Integer>,
+        columns.mark_version => Array<BigInt>,
+        columns.mark_position => Array<BigInt>,
+        columns.mark_applied_at => Array<Timestamptz>,
+        reversal_target => Array<BigInt>,
+        reversed_by => Array<BigInt>,
+        dead.position => Array<BigInt>,
+        dead.reason => Array<SmallInt>,
+        dead.message => Array<Text>,
+        dead.parks => Array<Nullable<BigInt>>,
+        dead.log_time => Array<Timestamptz>,
+        dead.key => Array<Binary>,
+        dead.value => Array<Binary>,
+    ] -> (Bool) =
     "SELECT axs_flush($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
         $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35,
         $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51, $52, $53,
@@ -161,12 +215,29 @@ fn rises(flush: &Flush, mut positions: impl Iterator<Item = Position>) -> bool {
 }
 
 fn call(flush: &Flush, ttl: Duration) -> Result<FlushCall, Error> {
-    let (new, set): (Vec<&BalanceWrite>, Vec<&BalanceWrite>) =
-        (flush.balances.iter()).partition(|write| write.expected_version == 0);
-    let (opens, changes): (Vec<&AccountWrite>, Vec<&AccountWrite>) =
-        (flush.accounts.iter()).partition(|write| write.opens);
-    let letters = &flush.dead_letters;
-    let columns = Columns::of(flush)?;
+    let ids = |ids: &mut dyn Iterator<Item = CommandId>| ids.map(|id| id.0.cast_signed()).collect();
+    let (mut set, mut new) = (BalanceColumns::default(), BalanceColumns::default());
+    for write in &flush.balances {
+        let columns = if write.expected_version == 0 {
+            &mut new
+        } else {
+            &mut set
+        };
+        columns.push(write)?;
+    }
+    let (mut opens, mut changes) = (AccountColumns::default(), AccountColumns::default());
+    for write in &flush.accounts {
+        let columns = if write.opens {
+            &mut opens
+        } else {
+            &mut changes
+        };
+        columns.push(write)?;
+    }
+    let mut dead = DeadLetterColumns::default();
+    for letter in &flush.dead_letters {
+        dead.push(letter);
+    }
     Ok(FlushCall {
         shard: shard_to_sql(flush.shard)?,
         epoch: big(flush.epoch.0)?,
@@ -181,83 +252,52 @@ fn call(flush: &Flush, ttl: Duration) -> Result<FlushCall, Error> {
         state_hash: flush.state_hash.to_be_bytes().to_vec(),
         published_to: flush.published_to.0,
         ttl: duration_to_sql(ttl),
-        set_account_id: each(&set, |write| big(write.balance.account.0))?,
-        set_asset_id: each(&set, |write| asset_to_sql(write.balance.asset))?,
-        set_expected: each(&set, |write| big(write.expected_version))?,
-        set_version: each(&set, |write| big(write.balance.version))?,
-        set_last_position: each(&set, |write| Ok(write.balance.last_position.0))?,
-        set_available: each(&set, |write| Ok(write.balance.available.into()))?,
-        set_frozen: each(&set, |write| Ok(write.balance.frozen.into()))?,
-        new_account_id: each(&new, |write| big(write.balance.account.0))?,
-        new_asset_id: each(&new, |write| asset_to_sql(write.balance.asset))?,
-        new_version: each(&new, |write| big(write.balance.version))?,
-        new_last_position: each(&new, |write| Ok(write.balance.last_position.0))?,
-        new_available: each(&new, |write| Ok(write.balance.available.into()))?,
-        new_frozen: each(&new, |write| Ok(write.balance.frozen.into()))?,
-        open_account_id: each(&opens, |write| big(write.account.id.0))?,
-        open_user_id: each(&opens, |write| Ok(Number(write.account.user.into())))?,
-        open_status: each(&opens, |write| Ok(code_to_sql(write.account.status as i32)))?,
-        open_at: each(&opens, |write| Ok(time_to_sql(write.account.opened_at)))?,
-        status_account_id: each(&changes, |write| big(write.account.id.0))?,
-        status: each(&changes, |write| {
-            Ok(code_to_sql(write.account.status as i32))
-        })?,
-        part_command_last: columns.part_command_last,
-        part_reject_last: columns.part_reject_last,
-        part_entry_last: columns.part_entry_last,
-        part_min_seq: columns.part_min_seq,
-        part_max_seq: columns.part_max_seq,
-        part_first: columns.part_first,
-        part_last: columns.part_last,
-        seq: columns.seq,
-        position: columns.position,
-        previous_result: columns.previous_result,
-        outcome_at: columns.applied_at,
-        account_id: columns.account_id,
-        kind: columns.kind,
-        outcome: columns.outcome,
-        content_hash: columns.content_hash,
-        reject_command: columns.reject_command,
-        reject_leg: columns.reject_leg,
-        reject_account_id: columns.reject_account_id,
-        reject_asset_id: columns.reject_asset_id,
-        reject_had: columns.reject_had,
-        reject_needed: columns.reject_needed,
-        entry_command: columns.entry_command,
-        entry_leg: columns.entry_leg,
-        entry_fallback: columns.entry_fallback,
-        entry_account_id: columns.entry_account_id,
-        entry_asset_id: columns.entry_asset_id,
-        entry_available_delta: columns.entry_available_delta,
-        entry_frozen_delta: columns.entry_frozen_delta,
-        entry_available_after: columns.entry_available_after,
-        entry_frozen_after: columns.entry_frozen_after,
-        entry_version: columns.entry_version,
-        entry_previous: columns.entry_previous,
-        mark_account_id: columns.mark_account_id,
-        mark_asset_id: columns.mark_asset_id,
-        mark_version: columns.mark_version,
-        mark_position: columns.mark_position,
-        mark_applied_at: columns.mark_applied_at,
-        reversal_target: each(&flush.reversals, |one| Ok(one.target.0.cast_signed()))?,
-        reversed_by: each(&flush.reversals, |one| Ok(one.by.0.cast_signed()))?,
-        dead_position: each(letters, |letter| Ok(letter.position.0))?,
-        dead_reason: each(letters, |letter| Ok(letter.reason as i16))?,
-        dead_message: each(letters, |letter| Ok(printable(letter)))?,
-        dead_parks: each(letters, |letter| {
-            Ok(letter.parks.map(|id| id.0.cast_signed()))
-        })?,
-        dead_log_time: each(letters, |letter| Ok(time_to_sql(letter.log_time)))?,
-        dead_key: each(letters, |letter| Ok(letter.key.clone()))?,
-        dead_value: each(letters, |letter| Ok(letter.value.clone()))?,
+        set,
+        new,
+        opens,
+        changes,
+        columns: Columns::of(flush)?,
+        reversal_target: ids(&mut flush.reversals.iter().map(|one| one.target)),
+        reversed_by: ids(&mut flush.reversals.iter().map(|one| one.by)),
+        dead,
     })
 }
 
-fn each<Item, T>(
-    items: &[Item],
-    field: impl Fn(&Item) -> Result<T, Error>,
-) -> Result<Vec<T>, Error> {
-    items.iter().map(field).collect()
+impl BalanceColumns {
+    fn push(&mut self, write: &BalanceWrite) -> Result<(), Error> {
+        let balance = &write.balance;
+        self.account_id.push(big(balance.account.0)?);
+        self.asset_id.push(asset_to_sql(balance.asset)?);
+        self.expected.push(big(write.expected_version)?);
+        self.version.push(big(balance.version)?);
+        self.last_position.push(balance.last_position.0);
+        self.available.push(balance.available.into());
+        self.frozen.push(balance.frozen.into());
+        Ok(())
+    }
+}
+
+impl AccountColumns {
+    fn push(&mut self, write: &AccountWrite) -> Result<(), Error> {
+        let account = &write.account;
+        self.account_id.push(big(account.id.0)?);
+        self.user_id.push(Number(account.user.into()));
+        self.status.push(code_to_sql(account.status as i32));
+        self.opened_at.push(time_to_sql(account.opened_at));
+        Ok(())
+    }
+}
+
+impl DeadLetterColumns {
+    fn push(&mut self, letter: &DeadLetter) {
+        self.position.push(letter.position.0);
+        self.reason.push(letter.reason as i16);
+        self.message.push(printable(letter));
+        self.parks.push(letter.parks.map(|id| id.0.cast_signed()));
+        self.log_time.push(time_to_sql(letter.log_time));
+        self.key.push(letter.key.clone());
+        self.value.push(letter.value.clone());
+    }
 }
 
 /// PostgreSQL stores every character but one, and a bad record may say anything.

@@ -56,8 +56,10 @@ statement! {
 
 statement! {
     /// Prolongs a lease.
-    Renew { shard: i16 => SmallInt, epoch: i64 => BigInt, nonce: i64 => BigInt, ttl: PgInterval => Interval }
-    -> (BigInt) =
+    Renew {
+        shard: i16 => SmallInt, epoch: i64 => BigInt, nonce: i64 => BigInt,
+        ttl: PgInterval => Interval,
+    } -> (BigInt) =
     "UPDATE shard_position SET lease_until = clock_timestamp() + $4
         WHERE shard = $1 AND epoch = $2 AND nonce = $3 RETURNING epoch"
 }
@@ -72,7 +74,8 @@ statement! {
 statement! {
     /// Moves the mark of what is published.
     MarkPublished {
-        shard: i16 => SmallInt, epoch: i64 => BigInt, nonce: i64 => BigInt, published_to: i64 => BigInt,
+        shard: i16 => SmallInt, epoch: i64 => BigInt, nonce: i64 => BigInt,
+        published_to: i64 => BigInt,
     } -> (BigInt) =
     "UPDATE shard_position SET published_to = greatest(published_to, $4)
         WHERE shard = $1 AND epoch = $2 AND nonce = $3 RETURNING epoch"

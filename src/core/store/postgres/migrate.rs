@@ -195,7 +195,7 @@ fn parse_assets(assets: &[String]) -> Result<Vec<(String, u8)>, Error> {
                 .filter(|(code, scale)| is_valid_code(code) && *scale <= SCALE_MAX)
                 .ok_or_else(|| {
                     Error::Mismatch(format!(
-                        "`{text}` in `cluster.assets` is no asset: write CODE:SCALE, such as USDT:18"
+                        "`{text}` in `cluster.assets` is no asset: write CODE:SCALE, as USDT:18"
                     ))
                 })
         })

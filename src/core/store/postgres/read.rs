@@ -176,7 +176,7 @@ fn place<T>(answers: &mut [T], n: i64) -> Result<&mut T, Error> {
 }
 
 fn stored_command(row: CommandRow) -> Result<StoredCommand, Error> {
-    let (_, id, account, kind, hash, source, key, reference, created_at, accepted_at, body, parked) =
+    let (_, id, account, kind, hash, source, key, reference, created_at, accepted_at, body, why) =
         row;
     let columns = Columns {
         id: command_id(id)?,
@@ -191,7 +191,10 @@ fn stored_command(row: CommandRow) -> Result<StoredCommand, Error> {
     };
     let command = decode_body(&body, columns)
         .map_err(|error| Error::Mismatch(format!("command {id} cannot be read: {error}")))?;
-    Ok(StoredCommand { command, parked })
+    Ok(StoredCommand {
+        command,
+        parked: why,
+    })
 }
 
 fn balance(account: AccountId, row: BalanceRow) -> Result<Option<Balance>, Error> {

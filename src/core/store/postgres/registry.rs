@@ -1,8 +1,14 @@
 //! What a process asks about the cluster: shards, assets, the other processes, the server's health.
 
-use std::time::{Duration, Instant};
+use std::{
+    cmp::Ordering,
+    time::{Duration, Instant},
+};
 
-use diesel::sql_types::{BigInt, Bool, Integer, Interval, Nullable, SmallInt, Text};
+use diesel::{
+    data_types::PgInterval,
+    sql_types::{BigInt, Bool, Integer, Interval, Nullable, SmallInt, Text},
+};
 
 use super::{SCHEMA_VERSION, Store, error::Effect, numeric::duration_to_sql, statement::statement};
 use crate::core::{
@@ -19,10 +25,11 @@ statement! {
 }
 
 statement! {
-    /// Schema version and shards.
-    Cluster {} -> (Nullable<Text>, Nullable<SmallInt>) =
+    /// Schema version, shards, and whether the server is the one that the cluster was made on.
+    Cluster {} -> (Nullable<Text>, Nullable<SmallInt>, Nullable<Bool>) =
     "SELECT (SELECT max(version) FROM __diesel_schema_migrations)::text,
-        (SELECT shards FROM cluster)"
+        (SELECT shards FROM cluster), (SELECT c.system_identifier = s.system_identifier
+            FROM cluster c CROSS JOIN pg_control_system() s)"
 }
 
 statement! {
@@ -48,7 +55,7 @@ statement! {
 
 statement! {
     /// Says that a process is there, and lists those seen lately. Old rows go on the way.
-    Beat { name: String => Text, draining: bool => Bool, seen_within: diesel::data_types::PgInterval => Interval }
+    Beat { name: String => Text, draining: bool => Bool, seen_within: PgInterval => Interval }
     -> (Text, Bool) =
     "WITH forgotten AS (
             DELETE FROM member
@@ -72,39 +79,57 @@ statement! {
     "WITH gone AS (DELETE FROM member WHERE name = $1 RETURNING name) SELECT count(*) FROM gone"
 }
 
+/// What is there of the schema.
+#[derive(Default)]
+struct Found {
+    version: Option<String>,
+    shards: Option<u16>,
+    other_server: bool,
+}
+
 impl Store {
     /// See [`super::super::Store::shards`].
     pub async fn shards(&self) -> Result<u16, Error> {
-        let (version, shards) = self.cluster().await?;
-        let Some(version) = version else {
+        let cluster = self.cluster().await?;
+        let Some(version) = cluster.version else {
             return Err(Error::Mismatch(
                 "the database has no AXS schema: run `axs migrate`".into(),
             ));
         };
         match version.as_str().cmp(SCHEMA_VERSION) {
-            std::cmp::Ordering::Less => Err(Error::Mismatch(format!(
+            Ordering::Less => Err(Error::Mismatch(format!(
                 "the database has schema {version}, this program needs {SCHEMA_VERSION}: run \
                  `axs migrate`"
             ))),
-            std::cmp::Ordering::Greater => Err(Error::Mismatch(format!(
+            Ordering::Greater => Err(Error::Mismatch(format!(
                 "the database has schema {version}, this program knows {SCHEMA_VERSION}: run a \
                  newer `axs`, the one whose `axs migrate` was run last"
             ))),
-            std::cmp::Ordering::Equal => shards.ok_or_else(|| {
+            Ordering::Equal if cluster.other_server => Err(Error::Mismatch(
+                "the database is on another server than the one that the cluster was made on, as \
+                 a restored copy is: it may lack commands that were accepted; connect to the server \
+                 itself or to a physical replica of it"
+                    .into(),
+            )),
+            Ordering::Equal => cluster.shards.ok_or_else(|| {
                 Error::Mismatch("`axs migrate` did not finish: run `axs migrate` again".into())
             }),
         }
     }
 
-    /// Schema version and shards, as far as they are there.
-    async fn cluster(&self) -> Result<(Option<String>, Option<u16>), Error> {
+    async fn cluster(&self) -> Result<Found, Error> {
         let rows: Vec<(bool,)> = self.readers.run(HasSchema {}).await?;
         if rows != [(true,)] {
-            return Ok((None, None));
+            return Ok(Found::default());
         }
-        let rows: Vec<(Option<String>, Option<i16>)> = self.readers.run(Cluster {}).await?;
-        let (version, shards) = rows.into_iter().next().unwrap_or_default();
-        Ok((version, shards.and_then(|shards| shards.try_into().ok())))
+        type Row = (Option<String>, Option<i16>, Option<bool>);
+        let rows: Vec<Row> = self.readers.run(Cluster {}).await?;
+        let (version, shards, same_server) = rows.into_iter().next().unwrap_or_default();
+        Ok(Found {
+            version,
+            shards: shards.and_then(|shards| shards.try_into().ok()),
+            other_server: same_server == Some(false),
+        })
     }
 
     /// See [`super::super::Store::assets`].
@@ -136,11 +161,11 @@ impl Store {
         let started = Instant::now();
         let settings = self.readers.run(DurabilitySettings {}).await?;
         let latency = started.elapsed();
-        let (schema_version, shards) = self.cluster().await?;
+        let cluster = self.cluster().await?;
         Ok(Health {
             settings,
-            schema_version,
-            shards,
+            schema_version: cluster.version,
+            shards: cluster.shards,
             latency,
         })
     }
