@@ -147,7 +147,7 @@ BEGIN
             v_left := v_left - 1;
         END LOOP;
         IF previous_position IS NULL THEN
-            RAISE EXCEPTION 'the journal of shard % has no entry of account %, asset % at position %',
+            RAISE EXCEPTION 'shard %: the journal has no entry of account %, asset % at position %',
                 v_shard, p_account_id, p_asset_id, v_next USING ERRCODE = 'data_corrupted';
         END IF;
         v_next := previous_position;
