@@ -16,7 +16,7 @@ does not fit what is there is refused, and nothing is done.
 Exit codes: 0 done · 1 failure · 2 usage · 5 a server is not available · 6 settings, or they do not
 fit what is there";
 
-/// Make or update the schema, the shards, the assets of the settings and the Kafka topics
+/// Make or update schema, shards, assets and Kafka topics
 #[derive(clap::Args)]
 #[command(after_long_help = AFTER)]
 pub struct Args {

@@ -6,7 +6,12 @@ mod process;
 #[path = "../support/stream.rs"]
 mod stream;
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use process::{Service, Submit, axs, free_address, get, ready};
 use stream::{Sending, Stream};
@@ -169,4 +174,135 @@ async fn a_directory_has_one_owner_and_one_number_of_shards() {
     let (code, error) = refused(&["--shards", "5"]);
     assert_eq!(code, Some(6), "{error}");
     assert!(error.contains("4 shards, not 5"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_had_enough_does_not_stop_the_sending() {
+    let stream = Stream::load();
+    let dev = Setup::new(&stream).start().await;
+    let file = stream.commands.to_str().expect("UTF-8");
+    let arguments = ["submit", "--json", "--file", file, "--server", &dev.server];
+    let mut submit = axs(&arguments, &[])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut lines = BufReader::new(submit.stdout.take().expect("a pipe")).lines();
+    assert!(lines.next().is_some());
+    drop(lines);
+    assert_eq!(submit.wait().expect("it ends").code(), Some(0));
+    stream.assert_balances(&stream.balances(&dev.server).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_come_from_a_pipe_and_an_interrupt_is_exit_130() {
+    let stream = Stream::load();
+    let dev = Setup::new(&stream).start().await;
+    let arguments = ["submit", "--json", "--file", "-", "--server", &dev.server];
+    let mut submit = axs(&arguments, &[])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let mut input = submit.stdin.take().expect("a pipe");
+    let open = r#"{"source":"t","idempotency_key":"a","account_id":5,"kind":"OPEN_ACCOUNT"}"#;
+    // Answered although the pipe stays open.
+    write!(input, "\n{open}\n{{\n").expect("it reads");
+    let mut lines = BufReader::new(submit.stdout.take().expect("a pipe")).lines();
+    let mut report = || -> serde_json::Value {
+        let line = lines.next().expect("a report").expect("UTF-8");
+        serde_json::from_str(&line).expect("JSON")
+    };
+    let (first, second) = (report(), report());
+    assert_eq!(
+        (&first["line"], &first["status"]),
+        (&2.into(), &"APPLIED".into())
+    );
+    assert!(
+        first["command_id"].is_string() && first.get("duplicate").is_none(),
+        "{first}"
+    );
+    assert_eq!(
+        (&second["line"], &second["error"]),
+        (&3.into(), &"INVALID".into())
+    );
+    assert!(
+        second.get("attempts").is_none(),
+        "it was not sent: {second}"
+    );
+    let pid = submit.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .expect("kill runs")
+            .success()
+    );
+    assert_eq!(submit.wait().expect("it ends").code(), Some(130));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_command_is_given_by_flags_and_inspected() {
+    let stream = Stream::load();
+    let dev = Setup::new(&stream).start().await;
+    let run = |arguments: &[&str]| {
+        let arguments = [arguments, &["--server", &dev.server]].concat();
+        let output = axs(&arguments, &[]).output().expect("it runs");
+        let text = |bytes| String::from_utf8(bytes).expect("UTF-8");
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let open = [
+        "submit",
+        "--account",
+        "7",
+        "--kind",
+        "open-account",
+        "--change",
+        "USDT:100",
+    ];
+    let (code, out, err) = run(&open);
+    assert!(code == Some(0) && out.contains("APPLIED"), "{out}{err}");
+    let freeze = [
+        "submit",
+        "--account",
+        "7",
+        "--change",
+        "USDT:-30.5:30.5",
+        "--key",
+        "k",
+    ];
+    assert!(run(&freeze).1.contains(" APPLIED "));
+    assert!(run(&freeze).1.contains("DUPLICATE APPLIED"));
+    let (code, out, _) = run(&["submit", "--account", "7", "--change", "USDT:-500"]);
+    assert_eq!(code, Some(0));
+    let sentence = "account 7 has 69.5 USDT available, 500 are needed";
+    assert!(
+        out.contains("REJECTED:INSUFFICIENT_AVAILABLE") && out.contains(sentence),
+        "{out}"
+    );
+    let (code, out, _) = run(&["submit", "--account", "7", "--change", "NOPE:1"]);
+    assert!(
+        code == Some(0) && out.contains("INVALID") && out.contains("changes[0].asset"),
+        "{out}"
+    );
+
+    let (code, out, err) = run(&["inspect-balance", "--account", "7", "--json"]);
+    assert_eq!(code, Some(0), "{err}");
+    let found: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(found["schema"], "axs.inspect-balance/v1");
+    assert_eq!(found["account"]["status"], "OPEN");
+    let balance = &found["balances"][0];
+    assert_eq!(
+        (&balance["available"], &balance["frozen"]),
+        (&"69.5".into(), &"30.5".into())
+    );
+    assert_eq!(balance["version"], "2");
+    assert_eq!(found["entries"][0]["available_delta"], "-30.5");
+    assert_eq!(found["entries"][1]["version"], "1");
+    assert_eq!(run(&["inspect-balance", "--account", "8"]).0, Some(4));
+    let (code, _, err) = run(&["inspect-balance", "--account", "7", "--asset", "NOPE"]);
+    assert_eq!(code, Some(4), "{err}");
 }

@@ -124,7 +124,7 @@ impl Submit {
     pub fn start(server: &str, file: &Path, wait: &str) -> Self {
         let file = file.to_str().expect("UTF-8");
         let arguments = [
-            "submit", "--json", "--file", file, "--wait", wait, "--server", server,
+            "submit", "--json", "-q", "--file", file, "--wait", wait, "--server", server,
         ];
         let (service, lines) = Service::start(&mut axs(&arguments, &[]));
         Self {
