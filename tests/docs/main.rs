@@ -112,6 +112,8 @@ fn every_metric_is_documented_and_no_other() {
         used, names,
         "metrics in src/, metrics in docs/operations.md"
     );
+    let described: BTreeSet<_> = METRICS.iter().map(|metric| metric.1.to_owned()).collect();
+    assert_eq!(described, names, "METRICS, metrics in docs/operations.md");
     for (kind, name, _) in METRICS {
         let kind = match kind {
             Kind::Counter => "counter",
