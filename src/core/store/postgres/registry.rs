@@ -107,8 +107,8 @@ impl Store {
             ))),
             Ordering::Equal if cluster.other_server => Err(Error::Mismatch(
                 "the database is on another server than the one that the cluster was made on, as \
-                 a restored copy is: it may lack commands that were accepted; connect to the server \
-                 itself or to a physical replica of it"
+                 a restored copy is: it may lack commands that were accepted; connect to the \
+                 server itself or to a physical replica of it"
                     .into(),
             )),
             Ordering::Equal => cluster.shards.ok_or_else(|| {

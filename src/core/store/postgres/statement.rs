@@ -3,7 +3,8 @@
 //! diesel caches what has a static [`QueryId`](diesel::query_builder::QueryId); `sql_query` never
 //! has one, and would be prepared again with every call.
 
-/// Declares a statement: its binds in the order of `$1`, `$2` …, its answer's columns, its text. A struct that stands already is made one by naming the fields that are its binds.
+/// Declares a statement: its binds in the order of `$1`, `$2` …, its answer's columns, its text. A
+/// struct that stands already is made one by naming the fields that are its binds.
 ///
 /// diesel writes a placeholder wherever a bind is pushed, and has no public way to push a bind
 /// alone. The placeholders are pushed into a comment behind the text, which names them itself, as
