@@ -35,7 +35,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     let name = service::name()?;
     let store = service::store(&settings, &name).await?;
     let count = service::shards(&settings, &store).await?;
-    let log = service::log(&settings, count, &name).await?;
+    let log = service::log(&settings, &store, count, &name).await?;
     let cache = service::cache(&settings)?;
     service.watch(&store, Some(&log), cache.as_ref());
     let shards = Shards::default();

@@ -48,7 +48,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     let name = service::name()?;
     let store = service::store(&settings, &name).await?;
     let shards = service::shards(&settings, &store).await?;
-    let log = service::log(&settings, shards, &name).await?;
+    let log = service::log(&settings, &store, shards, &name).await?;
     let mut outbox = Outbox::new(store.clone(), log.clone(), settings.outbox).await?;
     if args.once {
         let pass = outbox.pass().await?;

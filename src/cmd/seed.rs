@@ -47,7 +47,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     let name = service::name()?;
     let store = service::store(&settings, &name).await?;
     let shards = service::shards(&settings, &store).await?;
-    let log = service::log(&settings, shards, &name).await?;
+    let log = service::log(&settings, &store, shards, &name).await?;
     let assets = named_assets(&args.assets, &store).await?;
     let balances = balances(&args.balance, &assets)?;
     let options = Options {

@@ -43,7 +43,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     let name = service::name()?;
     let store = service::store(&settings, &name).await?;
     let shards = service::shards(&settings, &store).await?;
-    let log = service::log(&settings, shards, &name).await?;
+    let log = service::log(&settings, &store, shards, &name).await?;
     let cache = service::cache(&settings)?;
     service.watch(&store, Some(&log), cache.as_ref());
 

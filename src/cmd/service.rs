@@ -8,6 +8,7 @@ use axs::core::{
     cache::{self, Cache},
     config::Settings,
     log::{self, Log},
+    startup,
     store::{self, Store},
     telemetry::{
         admin::{Admin, Version},
@@ -96,13 +97,26 @@ pub async fn store(settings: &Settings, name: &str) -> Result<Store> {
     Ok(Store::Postgres(store))
 }
 
-/// Kafka, or what is missing.
-pub async fn log(settings: &Settings, shards: u16, name: &str) -> Result<Log> {
+/// Kafka, or what is missing. Refuses a database that is older than what the log has seen.
+pub async fn log(settings: &Settings, store: &Store, shards: u16, name: &str) -> Result<Log> {
     if settings.kafka.brokers.is_none() {
         return Err(missing("kafka.brokers", "--kafka-brokers").into());
     }
-    let log = log::kafka::Log::connect(&settings.kafka, shards, name).await?;
-    Ok(Log::Kafka(log))
+    let log = Log::Kafka(log::kafka::Log::connect(&settings.kafka, shards, name).await?);
+    match startup::check(store, &log).await {
+        Ok(()) => Ok(log),
+        // Without the log nothing is applied either; leaders compare again when they read it.
+        Err(startup::Error::Log(error @ log::Error::Unavailable(_))) => {
+            tracing::warn!(%error, "cannot tell whether the database went back in time");
+            Ok(log)
+        }
+        Err(error @ startup::Error::WentBack { .. }) => {
+            let text = error.to_string();
+            let (message, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+            Err(Failure::new(Exit::Configuration, message).hint(hint).into())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Redis, if the settings name one. It may be away.

@@ -33,6 +33,7 @@ pub mod proto;
 pub mod registry;
 pub mod result;
 pub mod seed;
+pub mod startup;
 pub mod store;
 pub mod submit;
 pub mod telemetry;

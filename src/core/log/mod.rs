@@ -177,6 +177,15 @@ impl Log {
         }
     }
 
+    /// The last result that each shard has published, by shard number; none for the log file, whose
+    /// store is rebuilt from it.
+    pub async fn last_results(&self) -> Result<Vec<Option<CommandResult>>, Error> {
+        match self {
+            Self::File(_) => Ok(Vec::new()),
+            Self::Kafka(log) => log.last_results().await,
+        }
+    }
+
     /// Whether the log answers.
     pub async fn ping(&self) -> Result<(), Error> {
         match self {

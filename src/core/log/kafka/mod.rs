@@ -30,6 +30,7 @@ pub mod admin;
 mod client;
 mod consume;
 mod headers;
+mod last;
 mod produce;
 mod reader;
 mod tail;
@@ -198,6 +199,13 @@ impl Log {
         let inner = &self.inner;
         let tail = tail::ResultTail::start(&inner.clients, &inner.topics.results, inner.shards);
         tail.await.map(ResultTail)
+    }
+
+    /// See [`super::Log::last_results`].
+    pub async fn last_results(&self) -> Result<Vec<Option<CommandResult>>, Error> {
+        self.check_once().await?;
+        let inner = &self.inner;
+        last::last_results(&inner.clients, &inner.topics.results, inner.shards).await
     }
 
     /// Whether the cluster answers, and the topics still fit.
