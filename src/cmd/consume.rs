@@ -6,6 +6,7 @@ use anyhow::Result;
 use axs::core::{
     consumer::{self, Parts, Shards},
     registry::Registry,
+    types::ShardId,
 };
 
 use super::{
@@ -52,18 +53,25 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     Ok(())
 }
 
-/// A shard that stopped is told by the liveness of its process, and by its readiness.
+/// Readiness fails where a shard stopped; liveness tells which shards another leader took over. That
+/// is no reason to end the process: it dropped their memory, and may lead them again.
 pub fn watch_shards(service: &Service, shards: &Shards) {
-    let list = |shards: &[axs::core::types::ShardId]| {
-        let names: Vec<_> = shards.iter().map(ToString::to_string).collect();
-        names.join(", ")
-    };
     let watched = shards.clone();
     service.health.ready("shards", move || {
         let stopped = watched.stopped();
         match stopped.is_empty() {
-            true => Ok(format!("leads {}", list(&watched.leading()))),
-            false => Err(format!("shards {} stopped, see the log", list(&stopped))),
+            true => Ok(format!("leads {}", list(watched.leading()))),
+            false => Err(format!("shards {} stopped, see the log", list(stopped))),
         }
     });
+    let watched = shards.clone();
+    service.health.live("leases", move || match watched.lost() {
+        lost if lost.is_empty() => Ok("no shard was lost".into()),
+        lost => Ok(format!("lost to another leader: {}", list(lost))),
+    });
+}
+
+fn list(shards: impl IntoIterator<Item = ShardId>) -> String {
+    let names: Vec<_> = shards.into_iter().map(|shard| shard.to_string()).collect();
+    names.join(", ")
 }

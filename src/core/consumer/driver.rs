@@ -217,6 +217,9 @@ impl Driver {
             }
             Output::StepDown(why) => {
                 tracing::info!(%shard, ?why, "stepped down");
+                if why == Why::LeaseLost {
+                    self.shards.note_lost(shard);
+                }
                 // A coordinator that is gone needs no report.
                 let _ = self.reports.send(SteppedDown { shard, why });
             }

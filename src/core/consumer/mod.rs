@@ -63,6 +63,7 @@ pub struct Parts {
 #[derive(Clone, Default)]
 pub struct Shards {
     statuses: Arc<Mutex<BTreeMap<ShardId, Status>>>,
+    lost: Arc<Mutex<BTreeSet<ShardId>>>,
 }
 
 impl Shards {
@@ -94,7 +95,29 @@ impl Shards {
             .collect()
     }
 
+    /// Shards that another leader took over while this process led them, and that it does not lead
+    /// again.
+    pub fn lost(&self) -> BTreeSet<ShardId> {
+        self.lost
+            .lock()
+            .expect("nothing panics while it is held")
+            .clone()
+    }
+
+    fn note_lost(&self, shard: ShardId) {
+        self.lost
+            .lock()
+            .expect("nothing panics while it is held")
+            .insert(shard);
+    }
+
     fn set(&self, shard: ShardId, status: Status) {
+        if status.phase == Phase::Leading {
+            self.lost
+                .lock()
+                .expect("nothing panics while it is held")
+                .remove(&shard);
+        }
         self.statuses
             .lock()
             .expect("nothing panics while it is held")
