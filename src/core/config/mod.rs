@@ -91,7 +91,7 @@ pub struct Postgres {
     /// A connection attempt may take so long.
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
-    /// A statement may take so long; below the lease.
+    /// A statement may take so long. A leader whose lease runs out first drops its memory anyway.
     #[serde(with = "duration")]
     pub statement_timeout: Duration,
 }

@@ -34,7 +34,7 @@ const BEAT_INTERVAL: Duration = Duration::from_millis(1_000);
 /// A process not seen for so long is gone.
 const SEEN_WITHIN: Duration = Duration::from_millis(4_000);
 /// A free shard that nobody took for so long is anybody's.
-const FORSAKEN_AFTER: Duration = Duration::from_secs(3);
+const FORSAKEN_AFTER: Duration = Duration::from_millis(600);
 /// A shard given up because the log was away is left to others for so long.
 const AVOID_FOR: Duration = Duration::from_secs(5);
 /// A hand-over may take so long; then the process just goes, which is safe.
