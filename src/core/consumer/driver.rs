@@ -15,7 +15,7 @@ use super::{
 use crate::core::{
     leader::{Input, Leader, Output, RequestId, Why},
     log::Reader,
-    store::Flush,
+    store::{self, Flush},
     types::{Anchor, Nonce, Position, ShardId},
 };
 
@@ -260,10 +260,13 @@ impl Driver {
     }
 
     fn flush(&mut self, id: RequestId, flush: Arc<Flush>, ttl: Duration) {
-        let (shard, store, metrics) = (self.shard, self.parts.store.clone(), self.metrics.clone());
+        let (shard, parts, metrics) = (self.shard, self.parts.clone(), self.metrics.clone());
         self.answer(async move {
             let sent_at = Instant::now();
-            let answer = store.flush(&flush, ttl).await;
+            let answer = match note_parked(&parts, &flush).await {
+                Ok(()) => parts.store.flush(&flush, ttl).await,
+                Err(error) => Err(error),
+            };
             match &answer {
                 Ok(_) => metrics.flushed(&flush, sent_at.elapsed()),
                 Err(error) => tracing::warn!(%shard, %error, "flush not confirmed"),
@@ -283,6 +286,20 @@ impl Driver {
             self.metrics.snapshots_dropped();
         }
     }
+}
+
+/// Where the log file is the database, what is parked must stand there before it is visible: a
+/// restart decides by it. It is written once, however often it is sent.
+async fn note_parked(parts: &Parts, flush: &Flush) -> Result<(), store::Error> {
+    if !parts.log.is_ledger() || flush.dead_letters.is_empty() {
+        return Ok(());
+    }
+    let answers = parts
+        .log
+        .publish_dead_letters(flush.shard, &flush.dead_letters)
+        .await;
+    let noted: Result<(), _> = answers.into_iter().collect();
+    noted.map_err(|error| store::Error::Unavailable(error.to_string()))
 }
 
 /// Pending for ever while there is no fetch.
