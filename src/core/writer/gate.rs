@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::BATCH_COUNT_MAX;
 use crate::core::command::{CHANGES_MAX, COMMAND_BYTES_MAX, Change, Command};
@@ -38,6 +38,8 @@ pub(super) struct Gate {
     full_until: AtomicUsize,
     store_away: AtomicBool,
     stopping: AtomicBool,
+    /// Told when the last record that was handed to the log is answered.
+    idle: Notify,
 }
 
 /// A command's place; dropping it makes room.
@@ -71,6 +73,7 @@ impl Gate {
             full_until: AtomicUsize::new(0),
             store_away: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
+            idle: Notify::new(),
         })
     }
 
@@ -106,7 +109,20 @@ impl Gate {
 
     /// So many records were answered by the log.
     pub fn appends_ended(&self, count: usize) {
-        self.appends.fetch_sub(count, Ordering::Relaxed);
+        if self.appends.fetch_sub(count, Ordering::SeqCst) == count {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Waits until the log has answered every record that was handed to it.
+    pub async fn appends_answered(&self) {
+        loop {
+            let idle = self.idle.notified();
+            if self.appends.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            idle.await;
+        }
     }
 
     /// Records that the log has not answered.

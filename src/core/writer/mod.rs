@@ -47,6 +47,9 @@ pub const BATCH_COUNT_MAX: usize = 1_000;
 /// When to try again after an overload: some groups later.
 pub const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// At the end the log has so long to answer what was handed to it.
+const APPENDS_DRAIN_MAX: Duration = Duration::from_secs(1);
+
 /// What became of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
@@ -226,5 +229,7 @@ impl WriterHandle {
         {
             tracing::error!(%error, "the writer ended by a panic");
         }
+        // What is not answered in time is sent again by the outbox.
+        let _ = tokio::time::timeout(APPENDS_DRAIN_MAX, self.gate.appends_answered()).await;
     }
 }
