@@ -19,16 +19,20 @@ pub struct Database {
 }
 
 impl Database {
-    /// Empty, without a schema.
+    /// Empty, without a schema, on the server that tests share.
     pub async fn empty() -> Self {
-        let url = required("AXS_TEST_POSTGRES_URL");
-        let server: Config = url.parse().expect("AXS_TEST_POSTGRES_URL is a URL");
+        Self::empty_at(&required("AXS_TEST_POSTGRES_URL")).await
+    }
+
+    /// Empty, on a server named by the URL of any of its databases.
+    pub async fn empty_at(url: &str) -> Self {
+        let server: Config = url.parse().expect("the server's address is a URL");
         let name = unique("axs-test");
         let admin = client(&server).await;
         let create = format!("CREATE DATABASE \"{name}\"");
         admin.batch_execute(&create).await.expect("a new database");
         let settings = config::Postgres {
-            url: Some(with_database(&url, &name)),
+            url: Some(with_database(url, &name)),
             ..config::Postgres::default()
         };
         Self {

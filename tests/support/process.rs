@@ -13,6 +13,8 @@ use super::stream::Report;
 
 /// A process that does not say it is there by then is not coming.
 const START_MAX: Duration = Duration::from_secs(60);
+/// A line is undecided after so long, whatever was killed or away meanwhile.
+const LINE_MAX: &str = "120s";
 /// A process that was told to end has this long.
 const STOP_MAX: Duration = Duration::from_secs(30);
 
@@ -124,7 +126,17 @@ impl Submit {
     pub fn start(server: &str, file: &Path, wait: &str) -> Self {
         let file = file.to_str().expect("UTF-8");
         let arguments = [
-            "submit", "--json", "-q", "--file", file, "--wait", wait, "--server", server,
+            "submit",
+            "--json",
+            "-q",
+            "--file",
+            file,
+            "--wait",
+            wait,
+            "--server",
+            server,
+            "--timeout",
+            LINE_MAX,
         ];
         let (service, lines) = Service::start(&mut axs(&arguments, &[]));
         Self {
@@ -137,7 +149,11 @@ impl Submit {
     /// Waits until so many lines are answered.
     pub fn answered(&mut self, count: usize) {
         while self.reports.len() < count {
-            self.next();
+            assert!(
+                self.next(),
+                "submit ended after {} lines",
+                self.reports.len()
+            );
         }
     }
 

@@ -1,0 +1,232 @@
+//! What must hold in the database, on the results topic and in Redis at the end of a run, whatever
+//! happened before. Plain SQL and plain clients: nothing of AXS's own code looks at it.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use axs::core::proto::{CommandResult, CommandStatus};
+use prost::Message as _;
+use rdkafka::Message as _;
+use tokio_postgres::Client;
+
+use crate::{
+    cluster::Cluster,
+    member::{PATIENCE, eventually},
+};
+
+/// Each query lists what is wrong.
+const LAWS: [(&str, &str); 8] = [
+    (
+        "every command's number is in its shard's applied set",
+        "SELECT format('shard %s number %s', c.shard, c.seq) FROM command c
+            JOIN shard_position p ON p.shard = c.shard WHERE NOT p.applied @> c.seq",
+    ),
+    (
+        "every command has one outcome in the journal",
+        "SELECT format('shard %s number %s: %s outcomes', c.shard, c.seq, count(j.seq))
+            FROM command c LEFT JOIN (SELECT shard, unnest(seq) AS seq FROM journal) j
+                ON j.shard = c.shard AND j.seq = c.seq
+            GROUP BY c.shard, c.seq HAVING count(j.seq) <> 1",
+    ),
+    (
+        "every outcome is that of a command with the same content",
+        "SELECT format('shard %s number %s', j.shard, j.seq) FROM (
+            SELECT shard, u.seq, substring(content_hash FROM 16 * (n::int - 1) + 1 FOR 16) AS hash
+                FROM journal, unnest(journal.seq) WITH ORDINALITY AS u (seq, n)) j
+            LEFT JOIN command c ON c.shard = j.shard AND c.seq = j.seq
+            WHERE c.content_hash IS DISTINCT FROM j.hash",
+    ),
+    (
+        "every key belongs to a command, and every command has its key",
+        "SELECT format('command %s', coalesce(i.command_id, c.id)) FROM idempotency i
+            FULL JOIN (SELECT (shard::bigint << 48) | seq AS id, content_hash FROM command) c
+                ON c.id = i.command_id AND c.content_hash = i.content_hash
+            WHERE c.id IS NULL OR i.command_id IS NULL",
+    ),
+    (
+        "versions of a balance have no holes, and each entry follows from the one before",
+        "SELECT format('account %s asset %s version %s', account_id, asset_id, version) FROM (
+            SELECT account_id, asset_id, version, available_after, frozen_after,
+                row_number() OVER w AS n, sum(available_delta) OVER w AS available,
+                sum(frozen_delta) OVER w AS frozen,
+                position < lag(position) OVER w AS is_back
+            FROM entry WINDOW w AS (PARTITION BY account_id, asset_id ORDER BY version)) e
+            WHERE version <> n OR available_after <> available OR frozen_after <> frozen
+                OR is_back",
+    ),
+    (
+        "entries fold to the balances",
+        "SELECT format('account %s asset %s', coalesce(b.account_id, e.account_id),
+                coalesce(b.asset_id, e.asset_id))
+            FROM balance b FULL JOIN (
+                SELECT shard, account_id, asset_id, count(*) AS version, max(position) AS position,
+                    sum(available_delta) AS available, sum(frozen_delta) AS frozen
+                FROM entry GROUP BY 1, 2, 3) e USING (shard, account_id, asset_id)
+            WHERE (b.available, b.frozen, b.version, b.last_position)
+                IS DISTINCT FROM (e.available, e.frozen, e.version, e.position)",
+    ),
+    (
+        "positions rise with the epochs, and each is used once",
+        "SELECT format('shard %s position %s', shard, position) FROM (
+            SELECT shard, epoch, position, lag(position) OVER w AS earlier,
+                lag(epoch) OVER w AS earlier_epoch
+            FROM (SELECT shard, epoch, unnest(position) AS position FROM journal) j
+            WINDOW w AS (PARTITION BY shard ORDER BY position)) j
+            WHERE earlier = position OR earlier_epoch > epoch",
+    ),
+    (
+        "nothing became a dead letter",
+        "SELECT format('shard %s position %s: %s', shard, position, message) FROM dead_letter",
+    ),
+];
+
+/// Everything, once nothing is pending any more.
+pub async fn audit(cluster: &Cluster) {
+    let sql = cluster.database.session().await;
+    obeys_the_laws(&sql).await;
+    eventually(PATIENCE, async || {
+        let sql = "SELECT count(*) FROM shard_position WHERE published_to < next_position";
+        match cluster.count(sql).await {
+            0 => Ok(()),
+            behind => Err(format!("{behind} shards have results to publish")),
+        }
+    })
+    .await;
+    let results = results(cluster);
+    results_are_complete(&sql, results).await;
+}
+
+async fn obeys_the_laws(sql: &Client) {
+    for (law, query) in LAWS {
+        let rows = sql.query(query, &[]).await;
+        let rows = rows.unwrap_or_else(|error| panic!("{law}: {error:?}"));
+        let broken: Vec<String> = rows.iter().take(10).map(|row| row.get(0)).collect();
+        assert!(
+            broken.is_empty(),
+            "broken {} times: {law}: {broken:?}",
+            rows.len()
+        );
+    }
+}
+
+/// By command; what was published again says the same.
+fn results(cluster: &Cluster) -> BTreeMap<u64, CommandResult> {
+    let mut results: BTreeMap<u64, CommandResult> = BTreeMap::new();
+    for shard in 0..i32::from(cluster.shards) {
+        for message in cluster.topics.dump(&cluster.topics.names.results, shard) {
+            let value = message.payload().expect("a result has a value");
+            let result = CommandResult::decode(value).expect("a result is protobuf");
+            assert_eq!(i64::from(result.shard_id), i64::from(shard), "{result:?}");
+            let key = message.key().map(String::from_utf8_lossy);
+            assert_eq!(
+                key,
+                Some(result.account_id.to_string().into()),
+                "{result:?}"
+            );
+            let first = results
+                .entry(result.command_id)
+                .or_insert_with(|| result.clone());
+            assert_eq!(*first, result, "published again with another content");
+        }
+    }
+    results
+}
+
+/// Each command has its result, and each result names the one before.
+async fn results_are_complete(sql: &Client, mut results: BTreeMap<u64, CommandResult>) {
+    let rows = sql
+        .query(
+            "SELECT (c.shard::bigint << 48) | c.seq, o.position, o.epoch, o.outcome, c.source,
+                c.idempotency_key, lag(o.position, 1, -1::bigint)
+                    OVER (PARTITION BY c.shard ORDER BY o.position),
+                (SELECT count(*) FROM unnest(j.entry_command) AS e
+                    WHERE e = array_position(j.seq, c.seq))
+            FROM command c
+            JOIN LATERAL axs_outcome((c.shard::bigint << 48) | c.seq) o ON true
+            JOIN LATERAL axs_part_of_command(c.shard, c.seq) j ON true",
+            &[],
+        )
+        .await
+        .expect("outcomes are read");
+    for row in rows {
+        let id = u64::try_from(row.get::<_, i64>(0)).expect("ids are positive");
+        let result = results
+            .remove(&id)
+            .unwrap_or_else(|| panic!("no result of command {id}"));
+        let outcome: i16 = row.get(3);
+        let status = match outcome {
+            0 => CommandStatus::Applied,
+            _ => CommandStatus::Rejected,
+        };
+        assert_eq!(result.status(), status, "{result:?}");
+        assert_eq!(result.reject_code, i32::from(outcome), "{result:?}");
+        assert_eq!(result.position, row.get::<_, i64>(1), "{result:?}");
+        assert_eq!(i64::try_from(result.epoch), Ok(row.get(2)), "{result:?}");
+        assert_eq!(result.source, row.get::<_, &str>(4), "{result:?}");
+        assert_eq!(result.idempotency_key, row.get::<_, &str>(5), "{result:?}");
+        assert_eq!(result.previous_position, row.get::<_, i64>(6), "{result:?}");
+        assert_eq!(
+            i64::try_from(result.entries.len()),
+            Ok(row.get(7)),
+            "{result:?}"
+        );
+    }
+    assert!(results.is_empty(), "results of no command: {results:?}");
+}
+
+/// Every value in Redis is that of PostgreSQL; with `complete` every account has one.
+pub async fn redis_agrees(cluster: &Cluster, complete: bool) {
+    let rows = cluster
+        .database
+        .session()
+        .await
+        .query(
+            "SELECT shard, account_id, string_agg(format(
+                ' | asset %s available %s frozen %s version %s position %s', asset_id, available,
+                frozen, version, last_position), '' ORDER BY asset_id)
+            FROM balance GROUP BY 1, 2",
+            &[],
+        )
+        .await
+        .expect("balances are read");
+    let expected: BTreeMap<(i16, String), String> = rows
+        .iter()
+        .map(|row| ((row.get(0), row.get::<_, i64>(1).to_string()), row.get(2)))
+        .collect();
+    // Snapshots are written behind the answers.
+    let within = Duration::from_secs(10);
+    eventually(within, async || {
+        let differences = differences(cluster, &expected, complete);
+        match differences.is_empty() {
+            true => Ok(()),
+            false => Err(differences.join("\n")),
+        }
+    })
+    .await;
+}
+
+fn differences(
+    cluster: &Cluster,
+    expected: &BTreeMap<(i16, String), String>,
+    complete: bool,
+) -> Vec<String> {
+    let mut differences = Vec::new();
+    let mut seen = 0;
+    for shard in 0..i16::try_from(cluster.shards).expect("at most 1,024") {
+        for (account, value) in cluster.redis.values(shard, "balance") {
+            let head = value.find(" | ").unwrap_or(value.len());
+            let (_, balances) = value.split_at(head);
+            let expected = expected.get(&(shard, account.clone()));
+            seen += usize::from(expected.is_some());
+            if expected.map_or("", String::as_str) != balances {
+                differences.push(format!("account {account}: {value} is not {expected:?}"));
+            }
+        }
+    }
+    if complete && seen != expected.len() {
+        differences.push(format!(
+            "{seen} of {} accounts are in Redis",
+            expected.len()
+        ));
+    }
+    differences
+}

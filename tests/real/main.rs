@@ -1,0 +1,37 @@
+//! The built binary on real PostgreSQL, Kafka and Redis, driven as a user does: `axs migrate`,
+//! `serve-grpc`, `consume`, `cron-outbox` as processes, `axs submit` as the client.
+//!
+//! - `exact`: files of commands give exactly what independent models say they must;
+//! - `kills`: so they do when any process is killed in the middle; `outages`: or away for a while;
+//! - `members`: several processes share the work; `outbox`: what was lost on the way arrives;
+//! - `audit`: what must hold in the end, wherever one looks.
+
+#[path = "../support/cluster.rs"]
+mod cluster;
+#[expect(dead_code, reason = "the binary itself makes the schema here")]
+#[path = "../support/database.rs"]
+mod database;
+#[path = "../support/expected.rs"]
+mod expected;
+#[expect(dead_code, reason = "the binary itself makes the topics here")]
+#[path = "../support/kafka.rs"]
+mod fixture;
+#[path = "../support/member.rs"]
+mod member;
+#[expect(dead_code, reason = "services are members of a cluster here")]
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/stack.rs"]
+mod stack;
+#[expect(dead_code, reason = "balances are read after what was written here")]
+#[path = "../support/stream.rs"]
+mod stream;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod audit;
+mod exact;
+mod kills;
+mod members;
+mod outages;
+mod outbox;

@@ -1,0 +1,94 @@
+//! Servers of a test's own, which it may kill: `scripts/stack` in a folder of its own.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use crate::{
+    member::{signal, tail},
+    support::{required, unique},
+};
+
+/// Stopped and deleted with it.
+pub struct Stack {
+    folder: PathBuf,
+    services: &'static [&'static str],
+    variables: BTreeMap<String, String>,
+}
+
+impl Stack {
+    /// Starts these services: `postgres`, `kafka`, `redis`.
+    pub fn start(services: &'static [&'static str]) -> Self {
+        let folder = PathBuf::from(required("AXS_TEST_STACKS")).join(unique("own"));
+        let mut stack = Self {
+            folder,
+            services,
+            variables: BTreeMap::new(),
+        };
+        stack.run("up", services);
+        let text = stack.run("env", &[]);
+        stack.variables = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("export ")?.split_once('='))
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        stack
+    }
+
+    /// The address of a service: ours if it is our own, else the shared one.
+    pub fn address(stack: Option<&Self>, variable: &str) -> String {
+        let own = stack.and_then(|stack| stack.variables.get(variable));
+        own.cloned().unwrap_or_else(|| required(variable))
+    }
+
+    /// No time for last words.
+    pub fn kill9(&self, service: &str) {
+        let file = self.folder.join(format!("{service}.pid"));
+        let pid = std::fs::read_to_string(file).expect("a service that was started");
+        signal(pid.trim().parse().expect("a process id"), "KILL");
+    }
+
+    /// Brings it back with the same address and data.
+    pub fn up(&self, service: &'static str) {
+        self.run("up", &[service]);
+    }
+
+    /// Stops it in order.
+    pub fn down(&self, service: &'static str) {
+        self.run("down", &[service]);
+    }
+
+    fn run(&self, what: &str, services: &[&str]) -> String {
+        let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/stack"))
+            .arg(what)
+            .arg("--dir")
+            .arg(&self.folder)
+            .args(services)
+            .stdin(Stdio::null())
+            .output()
+            .expect("scripts/stack starts");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "scripts/stack {what}: {error}");
+        String::from_utf8(output.stdout).expect("addresses are text")
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for service in self.services {
+                let log = self.folder.join(format!("{service}.log"));
+                eprintln!("--- the end of the log of `{service}`:\n{}", tail(&log));
+            }
+        }
+        // A test that failed must say why itself: nothing is asserted here.
+        let _ = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/stack"))
+            .args(["down", "--purge", "--dir"])
+            .arg(&self.folder)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+    }
+}
