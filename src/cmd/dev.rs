@@ -1,6 +1,6 @@
 //! `axs dev`: the whole pipeline in this process, without any server.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use axs::core::{
@@ -13,6 +13,8 @@ use axs::core::{
     outbox::Outbox,
     outcomes::Outcomes,
     registry::Registry,
+    store::Store,
+    types::Position,
     writer::{self, routes::Routes},
 };
 use tokio_util::sync::CancellationToken;
@@ -26,6 +28,8 @@ use super::{
 };
 
 const ADMIN: SocketAddr = super::loopback(7251);
+/// How often it looks whether the log file is applied.
+const CATCH_UP_LOOK: Duration = Duration::from_millis(5);
 /// What there is to trade when the settings name no assets.
 const ASSETS: [&str; 7] = [
     "USDT:18", "USDC:18", "ETH:18", "XBT:8", "BTC:8", "EUR:2", "USD:2",
@@ -83,6 +87,10 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     let registry = Registry::load(store.clone()).await?;
     let led = Shards::default();
     watch_shards(&service, &led);
+    let (watched, ends) = (
+        led.clone(),
+        log.ends().await.context("cannot tell the log's ends")?,
+    );
     let waiters_max = settings.grpc.waiters_max;
     let outcomes = Outcomes::start(
         store.clone(),
@@ -115,6 +123,8 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         Routes::default(),
     );
 
+    // Before that, reads would show an earlier time than the last run did.
+    catch_up(&store, &ends, &watched, &service.shutdown).await?;
     ready.set(Ok(report.to_string()));
     banner(&ctx.ui, &args, shards, address, &service, &report);
     let parts = grpc::Parts {
@@ -131,6 +141,35 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     sending.await.context("the outbox failed")?;
     leading.await.context("a leader failed")??;
     Ok(served?)
+}
+
+/// Waits until all that stood in the log file is applied.
+async fn catch_up(
+    store: &Store,
+    ends: &[Position],
+    shards: &Shards,
+    shutdown: &CancellationToken,
+) -> Result<()> {
+    loop {
+        let rows = store.shard_rows().await?;
+        if rows
+            .iter()
+            .zip(ends)
+            .all(|(row, end)| row.next_position >= *end)
+        {
+            return Ok(());
+        }
+        if let Some(shard) = shards.stopped().first() {
+            let message = format!("shard {shard} stopped while the log file was applied");
+            return Err(Failure::new(Exit::Failure, message)
+                .hint("the log says why")
+                .into());
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            () = tokio::time::sleep(CATCH_UP_LOOK) => {}
+        }
+    }
 }
 
 fn open(args: &Args, settings: &Settings) -> Result<Embedded> {
