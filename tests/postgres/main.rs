@@ -3,6 +3,7 @@
 
 mod concurrency;
 #[path = "../support/database.rs"]
+#[expect(dead_code, reason = "other tests need more of it")]
 mod database;
 mod journal;
 mod leadership;

@@ -4,6 +4,7 @@
 //! - `exact`: files of commands give exactly what independent models say they must;
 //! - `kills`: so they do when any process is killed in the middle; `outages`: or away for a while;
 //! - `members`: several processes share the work; `outbox`: what was lost on the way arrives;
+//! - `restore`: what comes back from an earlier time;
 //! - `audit`: what must hold in the end, wherever one looks.
 
 #[path = "../support/cluster.rs"]
@@ -35,3 +36,4 @@ mod kills;
 mod members;
 mod outages;
 mod outbox;
+mod restore;

@@ -256,6 +256,30 @@ impl Keys {
         keys.into_iter().map(value).collect()
     }
 
+    /// Loses a balance value.
+    pub fn delete(&self, shard: i16, account: &str) {
+        let mut connection = self.connection().expect("Redis answers");
+        let delete = redis::cmd("DEL")
+            .arg(self.balance(shard, account))
+            .exec(&mut connection);
+        delete.expect("a key is deleted");
+    }
+
+    /// Puts a balance value in place, whatever is there.
+    pub fn set(&self, shard: i16, account: &str, value: &str) {
+        let mut connection = self.connection().expect("Redis answers");
+        let mut set = redis::cmd("SET");
+        let set = set
+            .arg(self.balance(shard, account))
+            .arg(value)
+            .exec(&mut connection);
+        set.expect("a key is set");
+    }
+
+    fn balance(&self, shard: i16, account: &str) -> String {
+        format!("{}{{{shard}}}:balance:{account}", self.prefix)
+    }
+
     fn connection(&self) -> redis::RedisResult<redis::Connection> {
         redis::Client::open(self.url.as_str())?.get_connection_with_timeout(Duration::from_secs(5))
     }

@@ -60,6 +60,28 @@ impl Database {
         Store::Postgres(store.expect("the database was just made"))
     }
 
+    /// Copies it, as a backup would; nobody may be connected.
+    pub async fn copy_aside(&self) {
+        let (name, admin) = (&self.name, client(&self.server).await);
+        let copy = format!("CREATE DATABASE \"{name}-copy\" TEMPLATE \"{name}\"");
+        admin.batch_execute(&copy).await.expect("a copy");
+    }
+
+    /// Puts the copy in its place; nobody may be connected.
+    pub async fn bring_copy_back(&self) {
+        let (name, admin) = (&self.name, client(&self.server).await);
+        let drop = format!("DROP DATABASE \"{name}\" WITH (FORCE)");
+        admin
+            .batch_execute(&drop)
+            .await
+            .expect("the later database goes");
+        let rename = format!("ALTER DATABASE \"{name}-copy\" RENAME TO \"{name}\"");
+        admin
+            .batch_execute(&rename)
+            .await
+            .expect("the copy takes its place");
+    }
+
     /// A session of its own, for SQL by hand.
     pub async fn session(&self) -> Client {
         let mut config = self.server.clone();

@@ -73,6 +73,21 @@ impl Process {
         }
     }
 
+    /// Starts it again, although it should refuse; its exit status and the end of its log.
+    pub async fn refuses(&mut self) -> (ExitStatus, String) {
+        self.spawn();
+        let mut child = self.child.take().expect("it was started");
+        let status = tokio::task::spawn_blocking(move || child.wait());
+        let status = tokio::time::timeout(PATIENCE, status).await;
+        let status = status.unwrap_or_else(|_| panic!("`{}` does not refuse", self.name));
+        (
+            status
+                .expect("nobody aborts it")
+                .expect("it can be waited for"),
+            self.tail(),
+        )
+    }
+
     /// No time for last words.
     pub fn kill9(&mut self) {
         let mut child = self.child.take().expect("it runs");
