@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Each query lists what is wrong.
-const LAWS: [(&str, &str); 8] = [
+pub const LAWS: [(&str, &str); 8] = [
     (
         "every command's number is in its shard's applied set",
         "SELECT format('shard %s number %s', c.shard, c.seq) FROM command c
@@ -96,16 +96,21 @@ pub async fn audit(cluster: &Cluster) {
 }
 
 async fn obeys_the_laws(sql: &Client) {
+    let broken = broken_laws(sql).await;
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// Each broken law with some of what breaks it.
+pub async fn broken_laws(sql: &Client) -> Vec<(&'static str, Vec<String>)> {
+    let mut broken = Vec::new();
     for (law, query) in LAWS {
         let rows = sql.query(query, &[]).await;
         let rows = rows.unwrap_or_else(|error| panic!("{law}: {error:?}"));
-        let broken: Vec<String> = rows.iter().take(10).map(|row| row.get(0)).collect();
-        assert!(
-            broken.is_empty(),
-            "broken {} times: {law}: {broken:?}",
-            rows.len()
-        );
+        if !rows.is_empty() {
+            broken.push((law, rows.iter().take(10).map(|row| row.get(0)).collect()));
+        }
     }
+    broken
 }
 
 /// By command; what was published again says the same.

@@ -5,7 +5,7 @@
 //! - `kills`: so they do when any process is killed in the middle; `outages`: or away for a while;
 //! - `members`: several processes share the work; `outbox`: what was lost on the way arrives;
 //! - `restore`: what comes back from an earlier time;
-//! - `audit`: what must hold in the end, wherever one looks.
+//! - `audit`: what must hold in the end, wherever one looks; `watchers`: it would notice.
 
 #[path = "../support/cluster.rs"]
 mod cluster;
@@ -37,3 +37,4 @@ mod members;
 mod outages;
 mod outbox;
 mod restore;
+mod watchers;

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Clusters at a time: each is half a dozen busy processes.
-const CLUSTERS_MAX: usize = 1;
+const CLUSTERS_MAX: usize = 2;
 
 static TURNS: Semaphore = Semaphore::const_new(CLUSTERS_MAX);
 
