@@ -36,6 +36,31 @@ async fn records_deleted_before_they_were_read_are_noticed() {
     assert_eq!(read(&mut reader, 4).await, records[6..]);
 }
 
+/// A broker that starts does not know its topics yet and answers as if there were none: a shard
+/// that is opened then is opened later, and does not stop for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_is_not_there_may_come() {
+    let topics = Topics::create(1).await;
+    let log = topics.log().await;
+    topics.delete_topics().await;
+    let deadline = Instant::now() + PATIENCE;
+    let why = loop {
+        assert!(Instant::now() < deadline, "not noticed");
+        match log.open(ShardId(0), at(0), None).await {
+            // The deletion is on its way.
+            Ok(_) => {}
+            Err(Error::Unavailable(why)) => break why,
+            Err(error) => panic!("not for a moment, but: {error}"),
+        }
+    };
+    assert!(why.contains("topic"), "{why}");
+    topics.ensure().await;
+    while let Err(error) = log.open(ShardId(0), at(0), None).await {
+        assert!(Instant::now() < deadline, "it does not come: {error}");
+        assert!(matches!(error, Error::Unavailable(_)), "{error}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn records_deleted_under_a_reader_are_noticed() {
     let topics = Topics::create(1).await;

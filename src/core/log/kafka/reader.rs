@@ -75,7 +75,7 @@ impl Reader {
         let anchor = anchor.filter(|_| offset > low);
         let first = offset - i64::from(anchor.is_some());
         let mut reader = Self {
-            claim: consumer.claim(shard, first)?,
+            claim: consumer.claim(shard, first).map_err(transient)?,
             cursor: Cursor {
                 generation: from.generation(),
                 next: first,
@@ -183,7 +183,11 @@ impl Reader {
     }
 
     fn restart(&mut self) -> Result<(), Error> {
-        let restarted = self.claim.hold()?.restart(self.cursor.next);
+        let restarted = self
+            .claim
+            .hold()?
+            .restart(self.cursor.next)
+            .map_err(transient);
         self.lost = restarted.as_ref().err().cloned();
         restarted
     }
@@ -268,7 +272,9 @@ impl Cursor {
 /// Whether `offset` lies within the partition, its end included; the partition's first offset.
 async fn check_range(consumer: &Arc<Consumer>, shard: ShardId, offset: i64) -> Result<i64, Error> {
     let asked = Arc::clone(consumer);
-    let (low, high) = blocking(move || asked.range(shard)).await?;
+    let (low, high) = blocking(move || asked.range(shard))
+        .await
+        .map_err(transient)?;
     let topic = consumer.topic();
     if offset > high {
         return Err(Error::Diverged(format!(
@@ -287,7 +293,8 @@ async fn check_range(consumer: &Arc<Consumer>, shard: ShardId, offset: i64) -> R
     Ok(low)
 }
 
-/// A broker that starts does not know its topics yet: what is refused now may go in a moment.
+/// A broker that starts does not know its topics yet: what is refused now may go in a moment. That
+/// the topic is there and fits was seen when the log was connected.
 fn transient(error: Error) -> Error {
     match error {
         Error::Refused(why) => Error::Unavailable(why),
