@@ -30,6 +30,8 @@ const GROUP_BYTES_MAX: usize = 4 * 1024 * 1024;
 const SCAN_GROUPS: usize = 4;
 /// Statements sent for one group before its callers are told that the outcome is unknown.
 pub(super) const ATTEMPTS_MAX: u32 = 4;
+/// A store that is away for so long is not tried again for the same group: callers are told soon.
+const AWAY_MAX: Duration = Duration::from_millis(500);
 /// Wait before the second attempt; doubles with each.
 pub(super) const BACKOFF: Duration = Duration::from_millis(25);
 /// Longest wait between two looks whether the store is back.
@@ -52,6 +54,8 @@ pub(super) struct Task {
     limits: Limits,
     blocks: Blocks,
     queue: VecDeque<Pending>,
+    /// When the group under way was begun.
+    begun_at: Instant,
 }
 
 /// How a statement went.
@@ -85,6 +89,7 @@ impl Task {
             },
             blocks,
             queue: VecDeque::new(),
+            begun_at: Instant::now(),
         }
     }
 
@@ -125,6 +130,7 @@ impl Task {
         // The next group is on top. Each statement settles its group, halves it or counts against
         // its attempts, so that this ends.
         let mut work = vec![group];
+        self.begun_at = Instant::now();
         while let Some(group) = work.pop() {
             let attempts = group.attempts + 1;
             match self.round(group).await {
@@ -257,7 +263,7 @@ impl Task {
             }
             store::Error::Unavailable(why) => {
                 group.take_numbers_back(&mut self.blocks.numbers);
-                if group.attempts + 1 >= ATTEMPTS_MAX {
+                if group.attempts + 1 >= ATTEMPTS_MAX || self.begun_at.elapsed() >= AWAY_MAX {
                     return self.give_up(group, &why);
                 }
                 sleep(BACKOFF * 2_u32.pow(group.attempts)).await;
