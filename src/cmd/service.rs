@@ -23,6 +23,8 @@ use super::{Exit, Failure, schema_version};
 
 /// How often a service asks its servers whether they are there.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// How often a check that had to wait for the log is tried.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// One running service. Dropping it closes the admin port.
 pub struct Service {
@@ -105,9 +107,9 @@ pub async fn log(settings: &Settings, store: &Store, shards: u16, name: &str) ->
     let log = Log::Kafka(log::kafka::Log::connect(&settings.kafka, shards, name).await?);
     match startup::check(store, &log).await {
         Ok(()) => Ok(log),
-        // Without the log nothing is applied either; leaders compare again when they read it.
         Err(startup::Error::Log(error @ log::Error::Unavailable(_))) => {
-            tracing::warn!(%error, "cannot tell whether the database went back in time");
+            tracing::warn!(%error, "cannot tell yet whether the database went back in time");
+            check_later(store.clone(), log.clone());
             Ok(log)
         }
         Err(error @ startup::Error::WentBack { .. }) => {
@@ -117,6 +119,23 @@ pub async fn log(settings: &Settings, store: &Store, shards: u16, name: &str) ->
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// Compares as soon as the log answers, and ends the process if the database went back in time.
+fn check_later(store: Store, log: Log) {
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(CHECK_INTERVAL).await;
+            match startup::check(&store, &log).await {
+                Ok(()) => return,
+                Err(error @ startup::Error::WentBack { .. }) => {
+                    tracing::error!("{error}");
+                    std::process::exit(i32::from(Exit::Configuration as u8));
+                }
+                Err(error) => tracing::debug!(%error, "not compared yet"),
+            }
+        }
+    });
 }
 
 /// Redis, if the settings name one. It may be away.

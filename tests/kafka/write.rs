@@ -114,6 +114,27 @@ async fn what_can_never_be_written_is_refused_alone() {
     assert_eq!(read(&mut reader, 3).await[1].value, noise);
 }
 
+/// Whoever writes to the commands topic himself may write more than we would: its copy is cut, and
+/// does not hold up what is published behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_is_too_large_is_cut() {
+    let topics = Topics::create(1).await;
+    let log = topics.log().await;
+    let letters = [DeadLetter {
+        position: Position::new(0, 1),
+        reason: DeadLetterReason::Undecodable,
+        message: "no protobuf".into(),
+        parks: None,
+        log_time: Timestamp(1_700_000_000_000_000),
+        key: vec![b'k'; 60 * 1024],
+        value: vec![b'v'; 1024 * 1024 + 50 * 1024],
+    }];
+    all_ok(&log.publish_dead_letters(ShardId(0), &letters).await);
+    let dumped = topics.dump(&topics.names.dead_letters, 0);
+    assert_eq!(dumped[0].key().map(<[u8]>::len), Some(16 * 1024));
+    assert_eq!(dumped[0].payload().map(<[u8]>::len), Some(1024 * 1024));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_is_copied_to_the_byte() {
     let topics = Topics::create(2).await;

@@ -180,3 +180,26 @@ fn too_many_dead_letters_stop_the_shard_before_the_log_is_emptied_into_them() {
         .unwrap();
     assert!(letters.len() <= 100, "{} dead letters", letters.len());
 }
+
+/// Each refusal costs a take-over: the count of dead letters has to outlive them.
+#[test]
+fn a_store_that_refuses_every_flush_stops_the_shard() {
+    let mut world = World::leading(config());
+    world.append(vec![open(1, 7, 100)]);
+    world.refuses_outcomes = true;
+    for sequence in 2..=400 {
+        world.append_record(credit(sequence, 7, 1), None);
+    }
+    world.pass(120 * SECOND);
+    assert_eq!(world.status().phase, Phase::Stopped);
+    let letters = world
+        .tables
+        .dead_letters(SHARD, Position::ZERO, 1_000)
+        .unwrap();
+    assert!(
+        (90..=100).contains(&letters.len()),
+        "{} dead letters",
+        letters.len()
+    );
+    assert_eq!(available(&world, 7), 100);
+}

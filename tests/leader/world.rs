@@ -50,6 +50,8 @@ pub struct World {
     pub flush_faults: VecDeque<FlushFault>,
     /// A flush whose entries or outcomes touch this position is refused.
     pub refused_position: Option<Position>,
+    /// Whatever has an outcome is refused.
+    pub refuses_outcomes: bool,
     /// The next publications acknowledge only so many, then fail.
     pub publish_faults: VecDeque<usize>,
     pub loads_fail: bool,
@@ -96,6 +98,7 @@ impl World {
             held: VecDeque::new(),
             flush_faults: VecDeque::new(),
             refused_position: None,
+            refuses_outcomes: false,
             publish_faults: VecDeque::new(),
             loads_fail: false,
             log_is_away: false,
@@ -346,6 +349,9 @@ impl World {
         let touches = |at: Position| flush.outcomes.iter().any(|outcome| outcome.position == at);
         if self.refused_position.is_some_and(touches) {
             return Err(store::Error::Refused("a value it does not like".into()));
+        }
+        if self.refuses_outcomes && !flush.outcomes.is_empty() {
+            return Err(store::Error::Refused("none of them".into()));
         }
         match self.flush_faults.pop_front() {
             None => self.tables.flush(now, flush, ttl),

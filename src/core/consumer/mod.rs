@@ -151,6 +151,8 @@ struct Coordinator {
     free_since: BTreeMap<ShardId, Instant>,
     members: Vec<Member>,
     beat_at: Option<Instant>,
+    /// A shard was given up because of the log: until it answers we ask for no share of the shards.
+    log_away: bool,
     lag_at: Instant,
 }
 
@@ -185,6 +187,7 @@ impl Coordinator {
             free_since: BTreeMap::new(),
             members: Vec::new(),
             beat_at: None,
+            log_away: false,
             lag_at: Instant::now(),
         }
     }
@@ -197,7 +200,7 @@ impl Coordinator {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 Some(report) = self.reports.recv() => self.on_report(report),
-                _ = look.tick() => match self.look().await {
+                _ = look.tick() => match self.look_unless(&shutdown).await {
                     Ok(()) => is_away = false,
                     // Once: it is tried again several times a second.
                     Err(error) if !is_away => {
@@ -215,12 +218,23 @@ impl Coordinator {
         }
     }
 
+    /// A log that does not answer must not keep a process from ending.
+    async fn look_unless(&mut self, shutdown: &CancellationToken) -> Result<(), store::Error> {
+        tokio::select! {
+            () = shutdown.cancelled() => Ok(()),
+            looked = self.look() => looked,
+        }
+    }
+
     async fn look(&mut self) -> Result<(), store::Error> {
         let now = Instant::now();
         if self.beat_at.is_none_or(|at| now >= at + BEAT_INTERVAL) {
+            if self.log_away {
+                self.log_away = self.parts.log.ping().await.is_err();
+            }
             let me = Member {
                 name: self.parts.name.clone(),
-                draining: false,
+                draining: self.log_away,
             };
             self.members = self.parts.store.beat(&me, SEEN_WITHIN).await?;
             self.beat_at = Some(now);
@@ -292,6 +306,8 @@ impl Coordinator {
         self.draining.remove(&shard);
         match why {
             Why::LogAway(_) => {
+                self.log_away = true;
+                self.beat_at = None;
                 self.avoid.insert(shard, Some(Instant::now() + AVOID_FOR));
             }
             Why::Stopped(_) => {

@@ -120,14 +120,15 @@ impl Leader {
             let is_single = single.is_some_and(|below| item.record.position < below);
             let parked = self.parked.get(&item.record.position).copied();
             let record = item.record.clone();
+            let at = record.position;
             let letters_before = tenure.building.dead_letters.len();
             match parked {
                 Some(reason) => tenure.park(item, reason, "parked before".into(), out),
                 None => tenure.apply(item, out),
             }
             tenure.building.count(now, record, &self.config, is_single);
-            let letters = tenure.building.dead_letters.len() - letters_before;
-            if tenure.breaks_on_dead_letters(letters) {
+            let is_letter = tenure.building.dead_letters.len() > letters_before;
+            if self.breaks_on_dead_letters(at, is_letter) {
                 let why = format!(
                     "{DEAD_LETTERS_MAX} of {DEAD_LETTERS_WINDOW} records became dead letters; look \
                      at table `dead_letter` and at the version of this program, then start it again"
@@ -136,6 +137,19 @@ impl Leader {
                 return false;
             }
         }
+    }
+
+    /// Whether too many of the last records became dead letters. By position, and beyond a tenure:
+    /// a refused flush drops the memory for each letter, and what is read again counts once.
+    fn breaks_on_dead_letters(&mut self, at: Position, is_letter: bool) -> bool {
+        if is_letter && self.dead_letters.back().is_none_or(|last| *last < at) {
+            self.dead_letters.push_back(at);
+        }
+        let is_old = |letter: &Position| letter.0 + DEAD_LETTERS_WINDOW <= at.0;
+        while self.dead_letters.front().is_some_and(is_old) {
+            self.dead_letters.pop_front();
+        }
+        self.dead_letters.len() > DEAD_LETTERS_MAX
     }
 }
 
@@ -280,17 +294,5 @@ impl Tenure {
             key: record.key.to_vec(),
             value: record.value.to_vec(),
         });
-    }
-
-    /// Counts the record just applied and its dead letters.
-    fn breaks_on_dead_letters(&mut self, letters: usize) -> bool {
-        self.records += 1;
-        self.dead_letters
-            .extend(std::iter::repeat_n(self.records, letters));
-        let oldest = self.records.saturating_sub(DEAD_LETTERS_WINDOW);
-        while self.dead_letters.front().is_some_and(|&at| at <= oldest) {
-            self.dead_letters.pop_front();
-        }
-        self.dead_letters.len() > DEAD_LETTERS_MAX
     }
 }

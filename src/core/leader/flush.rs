@@ -138,15 +138,14 @@ impl Leader {
                 return self.stop(why, out);
             }
             (Some(_), _, _) if records == 1 => {
+                // The record itself: behind a hole in the offsets it does not stand at `from`.
+                let at = Position(to.0 - 1);
                 if self
                     .parked
-                    .insert(from, DeadLetterReason::FlushRefused)
+                    .insert(at, DeadLetterReason::FlushRefused)
                     .is_some()
                 {
-                    return self.stop(
-                        format!("position {from} cannot even be parked: {error}"),
-                        out,
-                    );
+                    return self.stop(format!("position {at} cannot even be parked: {error}"), out);
                 }
             }
             (Some(_), _, _) => {}

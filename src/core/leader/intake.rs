@@ -253,7 +253,9 @@ impl Tenure {
                 Content::Command(command) => {
                     let Some(id) = command.id else { continue };
                     if self.engine.applied().contains(id.sequence().0) {
-                        let known = self.recent_hashes.get(id).is_some();
+                        // What is not flushed yet is no more in the journal than what was sealed.
+                        let known = self.recent_hashes.get(id).is_some()
+                            || self.find_unflushed(id).is_some();
                         if !known && request.hashes.len() < HASH_CHECKS_MAX {
                             request.hashes.push(id);
                         }

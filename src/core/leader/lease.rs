@@ -30,7 +30,14 @@ impl Leader {
                 self.acquire = None;
                 out.push(Output::StepDown(Why::Drained));
             }
-            Phase::Opening | Phase::Leading => self.phase = Phase::Draining,
+            Phase::Opening | Phase::Leading => {
+                self.phase = Phase::Draining;
+                // Nothing is read or loaded any more: nothing of it has to wake us.
+                if let Some(tenure) = self.tenure.as_deref_mut() {
+                    tenure.log_retry = Retry::default();
+                    tenure.load_retry = Retry::default();
+                }
+            }
             Phase::Idle | Phase::Draining | Phase::Stopped => {}
         }
     }
@@ -76,6 +83,7 @@ impl Leader {
                 );
                 self.nonce = Some(state.nonce);
                 self.retry.succeeded();
+                self.parked = self.parked.split_off(&state.next_position);
                 self.parked
                     .extend(state.parked.iter().map(|(at, reason)| (*at, *reason)));
                 self.phase = Phase::Opening;
@@ -170,7 +178,10 @@ impl Leader {
         self.drop_memory(out);
         self.phase = Phase::Idle;
         self.retry = Retry::default();
-        if why == Why::LeaseLost {
+        // A late answer to either belongs to a leadership that is over.
+        self.acquire = None;
+        self.release = None;
+        if matches!(why, Why::LeaseLost | Why::LogAway(_)) {
             self.nonce = None;
         }
         out.push(Output::StepDown(why));
@@ -203,6 +214,9 @@ impl Leader {
     }
 
     pub(super) fn start_renewal(&mut self, now: Mono, out: &mut Vec<Output>) {
+        if self.release.is_some() {
+            return; // it could overtake the release, and keep a lease that nobody uses
+        }
         let id = self.next_request();
         let ttl = self.config.lease_ttl;
         let Some(tenure) = self.tenure.as_deref_mut() else {

@@ -7,7 +7,11 @@
 //!   loaded; `batch`: applying items; `flush`: the pipeline to the store; `publish`: what follows a
 //!   commit.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::core::{
     cache::Snapshot,
@@ -45,10 +49,10 @@ const HASH_CHECKS_MAX: usize = 256;
 /// So many dead letters ...
 const DEAD_LETTERS_MAX: usize = 100;
 /// ... among so many records stop the shard: a broken program must not empty the log into them.
-const DEAD_LETTERS_WINDOW: u64 = 10_000;
+const DEAD_LETTERS_WINDOW: i64 = 10_000;
 
 const _: () = assert!(RETRY_MIN.as_millis() < RETRY_MAX.as_millis());
-const _: () = assert!((DEAD_LETTERS_MAX as u64) < DEAD_LETTERS_WINDOW);
+const _: () = assert!((DEAD_LETTERS_MAX as i64) < DEAD_LETTERS_WINDOW);
 
 /// Limits of a leader; see [`crate::core::config::Consume`].
 #[derive(Clone, Debug)]
@@ -245,6 +249,8 @@ pub struct Leader {
     /// The positions that become dead letters without being looked at; outlives a tenure.
     parked: BTreeMap<Position, DeadLetterReason>,
     refusals: Option<Refusals>,
+    /// Positions of the latest dead letters; outlives a tenure too.
+    dead_letters: VecDeque<Position>,
     last_flush_at: Option<Mono>,
 }
 
@@ -297,6 +303,7 @@ impl Leader {
             tenure: None,
             parked: BTreeMap::new(),
             refusals: None,
+            dead_letters: VecDeque::new(),
             last_flush_at: None,
         }
     }

@@ -104,11 +104,12 @@ impl Leader {
         let Some(tenure) = self.tenure.as_deref_mut() else {
             return;
         };
+        let is_idle = tenure.is_idle();
         let (published_to, publisher) = (tenure.published_to, &mut tenure.publisher);
         let is_due = is_draining || now >= publisher.changed_at + MARK_PUBLISHED_AFTER;
-        let is_idle = tenure.in_flight.is_none() && tenure.building.records == 0;
-        if published_to > tenure.marked_to && publisher.mark.is_none() && is_due && is_idle {
+        if published_to > tenure.marked_to && is_due && is_idle {
             publisher.mark = Some((id, published_to));
+            publisher.retry.at = None;
             let (epoch, nonce) = (tenure.epoch, tenure.nonce);
             out.push(Output::MarkPublished {
                 id,
@@ -206,7 +207,7 @@ impl Leader {
         match answer {
             Ok(()) => tenure.marked_to = tenure.marked_to.max(to),
             Err(store::Error::Fenced(_)) => self.take_over_again(now, out),
-            Err(_) => {} // tried again after the same pause
+            Err(_) => tenure.publisher.retry.after_failure(now),
         }
     }
 }

@@ -48,9 +48,6 @@ pub(super) struct Tenure {
     /// As stored.
     pub marked_to: Position,
     pub recent_hashes: RecentHashes,
-    /// Counts records, and the counts at which dead letters came.
-    pub records: u64,
-    pub dead_letters: VecDeque<u64>,
 }
 
 impl Tenure {
@@ -90,8 +87,6 @@ impl Tenure {
             published_to: state.published_to,
             marked_to: state.published_to,
             recent_hashes: RecentHashes::default(),
-            records: 0,
-            dead_letters: VecDeque::new(),
         }
     }
 
@@ -107,12 +102,14 @@ impl Tenure {
         });
         let flush = match &self.in_flight {
             Some(flush) => flush.retry.at.filter(|_| flush.request.is_none()),
+            // Else a publication that ends is what it waits for.
             None => self
                 .building
                 .closes_at(config)
-                .map(|at| at.max(self.next_flush_at)),
+                .map(|at| at.max(self.next_flush_at))
+                .filter(|_| self.may_flush()),
         };
-        let mark = (self.published_to > self.marked_to && self.publisher.mark.is_none())
+        let mark = (self.published_to > self.marked_to && self.is_idle())
             .then(|| self.publisher.changed_at + MARK_PUBLISHED_AFTER);
         [
             renewal,
@@ -127,6 +124,14 @@ impl Tenure {
         .flatten()
         .min()
         .expect("the lease always ends")
+    }
+
+    /// Nothing is on its way to the store that would carry `published_to`.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_none()
+            && self.building.records == 0
+            && self.publisher.is_done()
+            && self.publisher.mark.is_none()
     }
 
     pub fn records_unflushed(&self) -> usize {

@@ -100,21 +100,31 @@ impl Outbox {
         }
     }
 
-    /// One pass over all shards.
+    /// One pass over all shards; the first error, once all were tried.
     pub async fn pass(&mut self) -> Result<Pass, Error> {
         let mut pass = Pass::default();
+        let mut failed: Option<Error> = None;
         let now = Instant::now();
         if self.close_blocks_at.is_none_or(|at| now >= at) {
-            pass.blocks_closed = self
+            match self
                 .store
                 .close_old_blocks(self.settings.block_age_max)
-                .await?;
-            self.close_blocks_at = Some(now + CLOSE_BLOCKS_INTERVAL);
+                .await
+            {
+                Ok(closed) => {
+                    pass.blocks_closed = closed;
+                    self.close_blocks_at = Some(now + CLOSE_BLOCKS_INTERVAL);
+                }
+                Err(error) => failed = Some(error.into()),
+            }
         }
         for shard in (0..self.shards).map(ShardId) {
-            self.pass_shard(shard, &mut pass).await?;
+            // One shard in trouble must not keep the others waiting.
+            if let Err(error) = self.pass_shard(shard, &mut pass).await {
+                failed.get_or_insert(error);
+            }
         }
-        Ok(pass)
+        failed.map_or(Ok(pass), Err)
     }
 
     async fn pass_shard(&mut self, shard: ShardId, pass: &mut Pass) -> Result<(), Error> {

@@ -7,6 +7,7 @@ use std::{
     io::{self, BufReader},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -29,6 +30,11 @@ use crate::core::{
 pub const FILE: &str = "axs.log";
 /// Locked while a process has the directory.
 pub const LOCK_FILE: &str = "axs.lock";
+/// The lock is tried so often: a child process that was just forked, by us or by the owner that is
+/// ending, holds it until it has become another program.
+const LOCK_TRIES: u32 = 20;
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// Bytes read at a time while a good frame is looked for behind a bad one.
 const SEARCH_BYTES: usize = 1024 * 1024;
 
@@ -114,10 +120,17 @@ pub fn recover(dir: &Path) -> Result<Recovered, OpenError> {
     let lock = options
         .open(&lock_path)
         .map_err(failed("open", &lock_path))?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(dir.to_owned())),
-        Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
+    let mut tries = 1;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if tries < LOCK_TRIES => {
+                tries += 1;
+                std::thread::sleep(LOCK_PAUSE);
+            }
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked(dir.to_owned())),
+            Err(TryLockError::Error(error)) => return Err(failed("lock", &lock_path)(error)),
+        }
     }
     let path = dir.join(FILE);
     let mut options = OpenOptions::new();

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use rdkafka::consumer::Consumer as _;
 
-use super::{Error, NewRecord, Record};
+use super::{Error, NewRecord, RECORD_BYTES_MAX, Record};
 use crate::core::{
     config,
     proto::CommandResult,
@@ -38,6 +38,9 @@ mod tail;
 use client::{Clients, QUERY_TIMEOUT, blocking, failed};
 use consume::Consumer;
 use produce::{Outgoing, Producer};
+
+/// Most bytes of a dead letter's key in its copy; ours have 20.
+const LETTER_KEY_MAX: usize = 16 * 1024;
 
 /// The topics of one cluster of AXS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,8 +189,11 @@ impl Log {
             .map(|letter| Outgoing {
                 partition: i32::from(shard.0),
                 headers: headers::of_dead_letter(letter, &self.inner.topics.commands, shard),
-                key: (!letter.key.is_empty()).then(|| Bytes::copy_from_slice(&letter.key)),
-                value: Bytes::copy_from_slice(&letter.value),
+                // A copy that the topic refuses would hold up the shard's results for ever; the row
+                // in the database keeps every byte.
+                key: (!letter.key.is_empty())
+                    .then(|| Bytes::copy_from_slice(cut(&letter.key, LETTER_KEY_MAX))),
+                value: Bytes::copy_from_slice(cut(&letter.value, RECORD_BYTES_MAX)),
             })
             .collect();
         self.send(&self.inner.topics.dead_letters, outgoing).await
@@ -290,4 +296,9 @@ impl ResultTail {
     pub async fn next(&mut self) -> Result<Vec<CommandResult>, Error> {
         self.0.next().await
     }
+}
+
+/// The first bytes, to a bound.
+fn cut(bytes: &[u8], max: usize) -> &[u8] {
+    &bytes[..bytes.len().min(max)]
 }
