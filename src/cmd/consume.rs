@@ -11,7 +11,7 @@ use axs::core::{
 
 use super::{
     Ctx, flags,
-    service::{self, Service},
+    service::{self, Connected, Service},
 };
 
 const ADMIN: SocketAddr = super::loopback(7252);
@@ -33,10 +33,12 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     let flags = [args.servers.settings(), args.admin.settings()].concat();
     let settings = ctx.settings(flags)?.settings;
     let service = Service::start(settings.admin.listen.unwrap_or(ADMIN)).await?;
-    let name = service::name()?;
-    let store = service::store(&settings, &name).await?;
-    let count = service::shards(&settings, &store).await?;
-    let log = service::log(&settings, &store, count, &name).await?;
+    let Connected {
+        name,
+        store,
+        shards: count,
+        log,
+    } = service::connect(&settings).await?;
     let cache = service::cache(&settings)?;
     service.watch(&store, Some(&log), cache.as_ref());
     let shards = Shards::default();

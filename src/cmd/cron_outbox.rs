@@ -7,7 +7,7 @@ use axs::core::outbox::{Outbox, Pass};
 
 use super::{
     Ctx, flags,
-    service::{self, Service},
+    service::{self, Connected, Service},
     ui::Table,
 };
 
@@ -45,10 +45,12 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     ]
     .concat();
     let settings = ctx.settings(flags)?.settings;
-    let name = service::name()?;
-    let store = service::store(&settings, &name).await?;
-    let shards = service::shards(&settings, &store).await?;
-    let log = service::log(&settings, &store, shards, &name).await?;
+    let Connected {
+        name,
+        store,
+        shards,
+        log,
+    } = service::connect(&settings).await?;
     let mut outbox = Outbox::new(store.clone(), log.clone(), settings.outbox).await?;
     if args.once {
         let pass = outbox.pass().await?;

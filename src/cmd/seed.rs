@@ -11,7 +11,12 @@ use axs::core::{
     types::Money,
 };
 
-use super::{Ctx, Exit, Failure, flags, service, ui, ui::Table};
+use super::{
+    Ctx, Exit, Failure, flags,
+    service::{self, Connected},
+    ui,
+    ui::Table,
+};
 use axs::core::config::check::parse_asset;
 
 const AFTER: &str = "\
@@ -44,10 +49,9 @@ pub struct Args {
 
 pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     let settings = ctx.settings(args.servers.settings())?.settings;
-    let name = service::name()?;
-    let store = service::store(&settings, &name).await?;
-    let shards = service::shards(&settings, &store).await?;
-    let log = service::log(&settings, &store, shards, &name).await?;
+    let Connected {
+        name, store, log, ..
+    } = service::connect(&settings).await?;
     let assets = named_assets(&args.assets, &store).await?;
     let balances = balances(&args.balance, &assets)?;
     let options = Options {

@@ -12,7 +12,7 @@ use axs::core::{
 
 use super::{
     Ctx, flags,
-    service::{self, Service},
+    service::{self, Connected, Service},
 };
 
 const ADMIN: SocketAddr = super::loopback(7251);
@@ -40,10 +40,9 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     .concat();
     let settings = ctx.settings(flags)?.settings;
     let service = Service::start(settings.admin.listen.unwrap_or(ADMIN)).await?;
-    let name = service::name()?;
-    let store = service::store(&settings, &name).await?;
-    let shards = service::shards(&settings, &store).await?;
-    let log = service::log(&settings, &store, shards, &name).await?;
+    let Connected {
+        store, shards, log, ..
+    } = service::connect(&settings).await?;
     let cache = service::cache(&settings)?;
     service.watch(&store, Some(&log), cache.as_ref());
 

@@ -90,6 +90,30 @@ impl Service {
     }
 }
 
+/// A process that takes part in a cluster, by its name, and the servers it does that with.
+pub struct Connected {
+    /// Of this process.
+    pub name: String,
+    pub store: Store,
+    /// The cluster's.
+    pub shards: u16,
+    pub log: Log,
+}
+
+/// Connects to PostgreSQL and Kafka, in this order, and refuses what does not fit together.
+pub async fn connect(settings: &Settings) -> Result<Connected> {
+    let name = name()?;
+    let store = store(settings, &name).await?;
+    let shards = shards(settings, &store).await?;
+    let log = log(settings, &store, shards, &name).await?;
+    Ok(Connected {
+        name,
+        store,
+        shards,
+        log,
+    })
+}
+
 /// PostgreSQL, or what is missing.
 pub async fn store(settings: &Settings, name: &str) -> Result<Store> {
     if settings.postgres.url.is_none() {
@@ -100,7 +124,7 @@ pub async fn store(settings: &Settings, name: &str) -> Result<Store> {
 }
 
 /// Kafka, or what is missing. Refuses a database that is older than what the log has seen.
-pub async fn log(settings: &Settings, store: &Store, shards: u16, name: &str) -> Result<Log> {
+async fn log(settings: &Settings, store: &Store, shards: u16, name: &str) -> Result<Log> {
     if settings.kafka.brokers.is_none() {
         return Err(missing("kafka.brokers", "--kafka-brokers").into());
     }
@@ -149,7 +173,7 @@ pub fn cache(settings: &Settings) -> Result<Option<Cache>> {
 }
 
 /// The number of shards that is stored; refused where the settings say another.
-pub async fn shards(settings: &Settings, store: &Store) -> Result<u16> {
+async fn shards(settings: &Settings, store: &Store) -> Result<u16> {
     let stored = store.shards().await?;
     match settings.cluster.shards {
         Some(set) if set != stored => Err(Failure::new(

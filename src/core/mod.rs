@@ -1,17 +1,24 @@
 //! Everything AXS does, without a command line.
 //!
 //! Imports point one way:
-//! `types ← command ← engine ← leader ← {log, store, cache} ← {writer, consumer, outbox, grpc} ← cmd`.
+//! `types ← command ← engine ← contracts of {log, store, cache} ← leader ←
+//! {writer, outcomes, consumer, outbox} ← {grpc, seed} ← cmd`. The contract of a seam is the `mod.rs`
+//! of its folder; the implementations beside it are used by nobody else.
 //!
-//! - [`types`], [`assets`], [`interval_set`]: the vocabulary.
+//! - [`types`], [`assets`], [`interval_set`], [`proto`]: the vocabulary; [`config`]: every setting.
 //! - [`command`]: a command from the wire to the log record, its amounts and content hash.
 //! - [`engine`]: the pure rules; [`leader`]: the sans-I/O owner of one shard.
 //! - [`result`]: outcomes, entries and balances as messages of the API.
 //! - [`log`], [`store`], [`cache`]: the three seams, each real and in memory.
-//! - [`writer`]: group commit of acceptance; [`consumer`]: drives leaders; [`outbox`]: re-sends.
+//! - [`writer`]: group commit of acceptance; [`outcomes`]: waiting for what became of a command;
+//!   [`consumer`]: drives leaders; [`outbox`]: re-sends.
+//! - [`registry`]: the assets a process knows; [`generations`]: a bounded map; [`clock`]: the time of
+//!   the in-memory parts.
+//! - [`startup`]: what is checked before a process takes part; [`doctor`]: what an operator is told.
 //! - [`embedded`]: store and log of one process over the log file.
 //! - [`grpc`]: the API; [`telemetry`]: logs, metrics, the admin port.
-//! - [`workload`]: commands as an exchange would send them, from a seed.
+//! - [`submit`]: the client of `axs submit`; [`seed`]: many accounts by the real path;
+//!   [`workload`]: commands as an exchange would send them, from a seed.
 
 pub mod assets;
 pub mod cache;
