@@ -115,3 +115,69 @@ fn a_store_that_is_away_only_delays() {
     world.pass(2 * SECOND);
     assert_eq!(available(&world, 7), 100);
 }
+
+/// A busy store makes flushes slow. Batches shrink, so that neither lease nor renewal waits for them,
+/// and grow again with a store that is quick.
+#[test]
+fn batches_are_as_large_as_the_store_takes_in_good_time() {
+    let config = Config {
+        batch_count_max: 256,
+        ..config()
+    };
+    let mut world = World::leading(config);
+    world.append(vec![open(1, 7, 100)]);
+    for sequence in 2..=6_000 {
+        world.append_record(credit(sequence, 7, 1), None);
+    }
+    world.hold_flushes = true;
+    world.step(Input::Tick);
+    for _ in 0..8 {
+        world.pass(LEASE / 3);
+        world.let_one_flush_go();
+    }
+    let slow: Vec<usize> = world
+        .flushes
+        .iter()
+        .map(|flush| flush.outcomes.len())
+        .collect();
+    assert!(slow.contains(&256), "{slow:?}");
+    assert_eq!(slow.last(), Some(&16), "{slow:?}");
+    assert_eq!(world.row().epoch.0, 1, "the lease was kept");
+
+    world.let_flushes_go();
+    world.pass(SECOND);
+    let quick = world.flushes[slow.len()..]
+        .iter()
+        .map(|flush| flush.outcomes.len());
+    assert_eq!(quick.max(), Some(256));
+    assert_eq!(available(&world, 7), 100 + 5_999);
+}
+
+/// A flush that outlasts the lease costs the memory; the next one is smaller, so that it ends.
+#[test]
+fn a_flush_that_outlasts_the_lease_is_sent_smaller() {
+    let config = Config {
+        batch_count_max: 256,
+        ..config()
+    };
+    let mut world = World::leading(config);
+    world.append(vec![open(1, 7, 100)]);
+    for sequence in 2..=300 {
+        world.append_record(credit(sequence, 7, 1), None);
+    }
+    world.hold_flushes = true;
+    world.step(Input::Tick);
+    // The store is so busy that not even the renewal is answered.
+    let Some(Output::Flush { flush: hung, .. }) = world.held.pop_front() else {
+        panic!("a flush is held back");
+    };
+    world.now += LEASE;
+    world.step(Input::Tick);
+    assert!(world.row().epoch.0 > 1, "taken over anew");
+    world.let_flushes_go();
+    world.pass(SECOND);
+    let first = world.flushes.iter().find(|flush| flush.epoch.0 > 1);
+    let first = first.expect("it goes on").outcomes.len();
+    assert_eq!(first, hung.outcomes.len() / 2);
+    assert_eq!(available(&world, 7), 100 + 299);
+}

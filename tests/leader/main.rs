@@ -13,7 +13,7 @@ use std::time::Duration;
 use axs::core::{
     command::{CommandKind, hash, record},
     engine::RejectCode,
-    leader::{Config, Input, Phase, Why},
+    leader::{Config, Input, Output, Phase, Why},
     store::DeadLetterReason,
     types::{AccountId, AssetId, CommandId, Position, Sequence, ShardId},
 };

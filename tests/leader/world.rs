@@ -182,6 +182,15 @@ impl World {
         self.step(Input::Lead);
     }
 
+    /// Sends the oldest flush that was held back; later ones are held back still.
+    pub fn let_one_flush_go(&mut self) {
+        let held = self.held.pop_front().expect("a flush is held back");
+        self.hold_flushes = false;
+        let input = self.carry_out(held);
+        self.hold_flushes = true;
+        self.step(input.expect("a flush is answered"));
+    }
+
     /// Sends the flushes that were held back, in their order.
     pub fn let_flushes_go(&mut self) {
         self.hold_flushes = false;

@@ -61,15 +61,13 @@ impl Building {
         })
     }
 
-    fn count(&mut self, now: Mono, record: Record, config: &Config, is_single: bool) {
+    fn count(&mut self, now: Mono, record: Record, count_max: usize, bytes_max: usize) {
         self.first_at.get_or_insert(now);
         self.records += 1;
         self.bytes += record.bytes();
         self.to = record.position.next();
         self.last = Some(record);
-        self.is_full = is_single
-            || self.records >= config.batch_count_max
-            || self.bytes >= config.batch_bytes_max;
+        self.is_full = self.records >= count_max || self.bytes >= bytes_max;
     }
 }
 
@@ -126,7 +124,9 @@ impl Leader {
                 Some(reason) => tenure.park(item, reason, "parked before".into(), out),
                 None => tenure.apply(item, out),
             }
-            tenure.building.count(now, record, &self.config, is_single);
+            let count_max = if is_single { 1 } else { self.batch_count };
+            let bytes_max = self.config.batch_bytes_max;
+            tenure.building.count(now, record, count_max, bytes_max);
             let is_letter = tenure.building.dead_letters.len() > letters_before;
             if self.breaks_on_dead_letters(at, is_letter) {
                 let why = format!(

@@ -1,11 +1,11 @@
 //! The pipeline to the store: one flush is on its way while the next batch is applied. A refused
 //! flush drops the memory; an unexplained answer is settled by sending the same flush again.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
-    Config, Leader, Mono, Output, Phase, Refusals, RequestId, Retry, UNPUBLISHED_FLUSHES_MAX,
-    batch::Building, tenure::Tenure,
+    BATCH_COUNT_MIN, Config, Leader, Mono, Output, Phase, QUICK_FLUSH_PART, Refusals, RequestId,
+    Retry, SLOW_FLUSH_PART, UNPUBLISHED_FLUSHES_MAX, batch::Building, tenure::Tenure,
 };
 use crate::core::{
     cache::Snapshot,
@@ -90,7 +90,9 @@ impl Leader {
                 {
                     self.refusals = None;
                 }
+                let (took, records) = (now.saturating_sub(flight.sent_at), flight.records);
                 tenure.committed(now, flight, &self.config, out);
+                self.size_batches(took, records);
             }
             Err(store::Error::Fenced(_)) => self.take_over_again(now, out),
             Err(error @ (store::Error::Refused(_) | store::Error::Conflict(_))) => {
@@ -109,6 +111,17 @@ impl Leader {
                 flight.retry.after_failure(now);
                 tenure.in_flight = Some(flight);
             }
+        }
+    }
+
+    /// Batches shrink while flushes are slow and grow while they are quick, within the setting.
+    pub(super) fn size_batches(&mut self, took: Duration, records: usize) {
+        let (ttl, max) = (self.config.lease_ttl, self.config.batch_count_max);
+        if took > ttl / SLOW_FLUSH_PART {
+            let smaller = records.min(self.batch_count) / 2;
+            self.batch_count = smaller.max(BATCH_COUNT_MIN).min(max);
+        } else if took < ttl / QUICK_FLUSH_PART {
+            self.batch_count = (self.batch_count * 2).min(max);
         }
     }
 

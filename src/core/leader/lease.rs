@@ -155,6 +155,9 @@ impl Leader {
         if now < tenure.confirmed_at + self.config.lease_ttl {
             return false;
         }
+        if let Some(records) = tenure.in_flight.as_ref().map(|flight| flight.records) {
+            self.size_batches(self.config.lease_ttl, records);
+        }
         self.take_over_again(now, out);
         true
     }

@@ -42,6 +42,13 @@ const LOG_AWAY_MAX: Duration = Duration::from_secs(10);
 const UNPUBLISHED_FLUSHES_MAX: usize = 8;
 /// `published_to` is stored by itself once nothing else stores it for so long.
 const MARK_PUBLISHED_AFTER: Duration = Duration::from_millis(500);
+/// A flush that takes longer than this part of the lease halves the batches: its leader must neither
+/// lose the lease nor be late to renew it while the store is busy.
+const SLOW_FLUSH_PART: u32 = 4;
+/// One that takes less than this part lets them grow again.
+const QUICK_FLUSH_PART: u32 = 8;
+/// Batches are not made smaller than this.
+const BATCH_COUNT_MIN: usize = 16;
 /// Content hashes of outcomes kept to compare duplicates with.
 const RECENT_HASHES_MAX: usize = 16_384;
 /// Content hashes of older outcomes looked up in one load.
@@ -249,6 +256,8 @@ pub struct Leader {
     /// The positions that become dead letters without being looked at; outlives a tenure.
     parked: BTreeMap<Position, DeadLetterReason>,
     refusals: Option<Refusals>,
+    /// Most records of the next flush: as many as the store took in good time.
+    batch_count: usize,
     /// Positions of the latest dead letters; outlives a tenure too.
     dead_letters: VecDeque<Position>,
     last_flush_at: Option<Mono>,
@@ -291,6 +300,7 @@ impl Leader {
             config.batch_count_max > 0 && config.batch_bytes_max > 0,
             "a batch holds a record"
         );
+        let batch_count = config.batch_count_max;
         Self {
             shard,
             config,
@@ -303,6 +313,7 @@ impl Leader {
             tenure: None,
             parked: BTreeMap::new(),
             refusals: None,
+            batch_count,
             dead_letters: VecDeque::new(),
             last_flush_at: None,
         }

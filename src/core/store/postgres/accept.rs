@@ -75,7 +75,7 @@ impl Store {
         let routes = Routes {
             accounts: accounts(ids)?,
         };
-        let rows: Vec<(Option<i16>,)> = self.readers.run(routes).await?;
+        let rows: Vec<(Option<i16>,)> = self.acceptance.run(Effect::Reads, routes).await?;
         rows.into_iter()
             .map(|(shard,)| shard.map(shard_from_sql).transpose())
             .collect()

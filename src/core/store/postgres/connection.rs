@@ -24,8 +24,6 @@ use crate::core::{config, store::Error};
 
 /// We wait for so long beyond the server's own `statement_timeout` before we give an answer up.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
-/// A read waits so long for a connection; then the database counts as away.
-const READ_WAIT_MAX: Duration = Duration::from_secs(1);
 /// A peer that is silent is asked after so long whether it is there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
 /// Every statement of ours goes by keys in arrays, so the plan that suits is always the nested
@@ -180,8 +178,7 @@ impl Readers {
         }));
         let pool = Pool::builder()
             .max_size(connections_max)
-            // The pool does not tell who waits that a connection failed: it lets them wait.
-            .connection_timeout(target.connect_timeout.min(READ_WAIT_MAX))
+            .connection_timeout(target.connect_timeout)
             .retry_connection(false)
             .build_unchecked(AsyncDieselConnectionManager::new_with_config("", manager));
         Self { target, pool }

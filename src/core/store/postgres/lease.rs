@@ -109,7 +109,7 @@ type State = (
 impl Store {
     /// See [`super::super::Store::shard_rows`].
     pub async fn shard_rows(&self) -> Result<Vec<ShardRow>, Error> {
-        let rows: Vec<Row> = self.readers.run(ShardRows {}).await?;
+        let rows: Vec<Row> = self.control.run(Effect::Reads, ShardRows {}).await?;
         rows.into_iter().map(shard_row).collect()
     }
 

@@ -40,9 +40,9 @@ pub use migrate::SCHEMA_VERSION;
 pub struct Store {
     /// Reads of the APIs.
     readers: Readers,
-    /// `axs_accept` alone.
+    /// Acceptance: routes, and `axs_accept`.
     acceptance: Line,
-    /// Blocks, members, assets: what must not wait for reads or acceptance.
+    /// Blocks, members, shards, assets: what must not wait for reads or acceptance.
     control: Line,
     target: Arc<Target>,
     /// A connection for each shard that is led, so that a leader never waits for anybody else.
