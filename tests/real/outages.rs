@@ -18,6 +18,9 @@ use crate::{
 
 /// A client hears of a missing database this soon at the latest.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
+/// A command for an account that the file does not have.
+const LATE: &str =
+    r#"{"source":"outage","idempotency_key":"late","kind":"BLOCK_ACCOUNT","account_id":999999999}"#;
 
 async fn origin(cluster: &Cluster, stream: &Stream) -> Origin {
     let request = GetBalancesRequest {
@@ -77,12 +80,28 @@ async fn without_postgresql_callers_are_told_and_submit_waits() {
     submit.answered(stream.lines() / 5);
     stack.down("postgres");
     is_told(&cluster).await;
+    // Every line of the file may have been accepted and wait for its outcome; this one meets no
+    // database.
+    let told = refusals(&cluster).await;
+    let file = cluster.folder().join("late.jsonl");
+    std::fs::write(&file, LATE).expect("the folder takes files");
+    let late = cluster.submit(&file, "applied");
+    eventually(PATIENCE, async || match refusals(&cluster).await {
+        now if now > told => Ok(()),
+        _ => Err("no line was refused".to_owned()),
+    })
+    .await;
     stack.up("postgres");
     let reports = submit.finish();
     stream.assert_outcomes(&reports, Sending::First);
+    let late = late.finish();
+    assert_eq!(late[0].outcome.error, "ACCOUNT_NOT_FOUND");
     assert!(
-        reports.iter().any(|report| report.attempts > 1),
-        "some lines met no server"
+        reports
+            .iter()
+            .chain(&late)
+            .any(|report| report.attempts > 1),
+        "a refused line is sent again"
     );
     stream.assert_balances(&stream.balances_after(&cluster.server(), &reports).await);
     audit(&cluster).await;
@@ -117,6 +136,14 @@ async fn without_kafka_commands_are_accepted_and_wait() {
     stream.assert_balances(&stream.balances_after(&cluster.server(), &reports).await);
     audit(&cluster).await;
     redis_agrees(&cluster, true).await;
+}
+
+/// Commands refused so far because the store is away.
+async fn refusals(cluster: &Cluster) -> u64 {
+    let page = cluster.servers[0].metrics().await;
+    let name = r#"axs_accept_commands_total{answer="unavailable"} "#;
+    let line = page.lines().find_map(|line| line.strip_prefix(name));
+    line.map_or(0, |count| count.parse().expect("a counter"))
 }
 
 /// A command gets a retryable error, soon, and as its own.

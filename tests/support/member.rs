@@ -109,6 +109,12 @@ impl Process {
         (status, asked_at.elapsed())
     }
 
+    /// Its page of metrics.
+    pub async fn metrics(&self) -> String {
+        let (_, page) = get(&self.admin, "/metrics").await.expect("it answers");
+        page
+    }
+
     /// Of the running process.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()

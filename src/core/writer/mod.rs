@@ -164,12 +164,16 @@ impl WriterHandle {
         if self.gate.is_stopping() {
             return Err(NotTaken::Stopping);
         }
+        let refused = |label: &'static str| {
+            metrics::counter!("axs_accept_commands_total", "answer" => label)
+                .increment(commands.len() as u64);
+        };
         if self.gate.store_is_away() {
+            refused("unavailable");
             return Err(NotTaken::StoreAway);
         }
         let Some(permits) = self.gate.enter(&commands) else {
-            metrics::counter!("axs_accept_commands_total", "answer" => "overloaded")
-                .increment(commands.len() as u64);
+            refused("overloaded");
             return Err(NotTaken::Overloaded);
         };
         let submitted = Instant::now();
