@@ -22,6 +22,8 @@ mod migrate;
 mod seed;
 mod serve_grpc;
 mod service;
+#[cfg(feature = "simulation")]
+mod simulate;
 mod start;
 mod submit;
 pub mod ui;
@@ -101,6 +103,8 @@ pub enum Command {
     Seed(seed::Args),
     Config(config::Args),
     Completions(completions::Args),
+    #[cfg(feature = "simulation")]
+    Simulate(simulate::Args),
 }
 
 impl Command {
@@ -117,6 +121,8 @@ impl Command {
             | Self::Seed(_)
             | Self::Config(_)
             | Self::Completions(_) => false,
+            #[cfg(feature = "simulation")]
+            Self::Simulate(_) => false,
         }
     }
 }
@@ -146,6 +152,8 @@ async fn dispatch(command: Command, ctx: Ctx) -> Result<()> {
         Command::Seed(args) => seed::run(args, ctx).await,
         Command::Config(args) => config::run(args, ctx),
         Command::Completions(args) => completions::run(args, ctx),
+        #[cfg(feature = "simulation")]
+        Command::Simulate(args) => simulate::run(args, ctx).await,
     }
 }
 

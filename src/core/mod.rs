@@ -22,6 +22,7 @@
 
 pub mod assets;
 pub mod cache;
+pub mod canary;
 pub mod clock;
 pub mod command;
 pub mod config;
@@ -40,6 +41,8 @@ pub mod proto;
 pub mod registry;
 pub mod result;
 pub mod seed;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod startup;
 pub mod store;
 pub mod submit;

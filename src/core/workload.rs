@@ -19,7 +19,7 @@ use crate::core::{
 };
 
 mod market;
-mod random;
+pub(in crate::core) mod random;
 mod scenes;
 
 use market::Market;

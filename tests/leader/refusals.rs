@@ -70,6 +70,28 @@ fn what_the_store_refuses_by_itself_is_parked_and_the_rest_goes_on() {
     assert_eq!(results(&world), [id(1), id(2), id(3), id(5), id(6)]);
 }
 
+/// Found by the simulation: the log lost its end between the refusal and the next reading.
+#[test]
+fn another_record_at_a_parked_position_is_applied() {
+    let mut world = World::leading(config());
+    world.append(vec![open(1, 7, 100)]);
+    world.flush_faults.extend([FlushFault::Refused; 3]);
+    world.hold_flushes = true;
+    world.append(vec![credit(2, 7, 1)]);
+    world.let_one_flush_go();
+    world.let_one_flush_go();
+    // The third refusal is of the record by itself; the log is away when it is to be read again.
+    world.log_is_away = true;
+    world.let_one_flush_go();
+    world.log.pop();
+    (world.log_is_away, world.hold_flushes) = (false, false);
+    world.append(vec![credit(3, 7, 20)]);
+    world.pass(2 * SECOND);
+    assert_eq!(available(&world, 7), 120);
+    let letters = world.tables.dead_letters(SHARD, Position::ZERO, 10);
+    assert_eq!(letters.unwrap(), []);
+}
+
 #[test]
 fn a_version_conflict_of_a_single_record_after_a_fresh_load_stops_the_shard() {
     let mut world = World::leading(config());

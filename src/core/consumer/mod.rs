@@ -21,8 +21,8 @@ use crate::core::{
 
 mod driver;
 mod metrics;
-mod publish;
-mod refresh;
+pub(in crate::core) mod publish;
+pub(in crate::core) mod refresh;
 mod spread;
 
 use driver::{Driver, Order, SteppedDown};

@@ -23,21 +23,7 @@ pub(super) async fn publish(
     skip: usize,
 ) -> (usize, Option<log::Error>) {
     let assets = known_assets(parts, flush.entries.iter()).await;
-    let mut results: Vec<CommandResult> = Vec::with_capacity(flush.outcomes.len());
-    let (mut first, mut previous) = (0, flush.previous_result);
-    for (outcome, label) in flush.outcomes.iter().zip(&flush.labels) {
-        let behind = first + outcome.entries as usize;
-        let entries = &flush.entries[first..behind];
-        results.push(result::render(
-            flush.epoch,
-            outcome,
-            entries,
-            label,
-            previous,
-            &assets,
-        ));
-        (first, previous) = (behind, outcome.position);
-    }
+    let mut results = results_of(flush, &assets);
     let outcomes = results.len();
     let skipped = results.split_off(skip.min(outcomes));
     let (count, error) = acknowledged(parts.log.publish(skipped).await);
@@ -48,6 +34,22 @@ pub(super) async fn publish(
     let answers = parts.log.publish_dead_letters(flush.shard, letters).await;
     let (letters, error) = acknowledged(answers);
     (count + letters, error)
+}
+
+/// The results of a committed flush, in their order.
+pub(in crate::core) fn results_of(flush: &Flush, assets: &Assets) -> Vec<CommandResult> {
+    let mut results = Vec::with_capacity(flush.outcomes.len());
+    let (mut first, mut previous) = (0, flush.previous_result);
+    for (outcome, label) in flush.outcomes.iter().zip(&flush.labels) {
+        let behind = first + outcome.entries as usize;
+        let entries = &flush.entries[first..behind];
+        let (epoch, at) = (flush.epoch, outcome.position);
+        results.push(result::render(
+            epoch, outcome, entries, label, previous, assets,
+        ));
+        (first, previous) = (behind, at);
+    }
+    results
 }
 
 /// The registry, read again where an entry's asset is newer than it.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::core::{
+    canary::{self, Guard},
     engine::{
         Account, AccountWrite, Balance, BalanceWrite, Changes, Reversal, Start,
         cells::{BalanceCell, Cells},
@@ -264,7 +265,10 @@ impl Engine {
         if account.id.0 == 0 || std::mem::take(&mut account.used) {
             return;
         }
-        let clean_below = self.clean_below();
+        let clean_below = match canary::is_off(Guard::DirtyPin) {
+            false => self.clean_below(),
+            true => self.batch.from.unwrap_or(Position(i64::MAX)),
+        };
         if self.cells.account(cell).changed_at < clean_below
             && self
                 .cells

@@ -4,11 +4,12 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    BATCH_COUNT_MIN, Config, Leader, Mono, Output, Phase, QUICK_FLUSH_PART, Refusals, RequestId,
-    Retry, SLOW_FLUSH_PART, UNPUBLISHED_FLUSHES_MAX, batch::Building, tenure::Tenure,
+    BATCH_COUNT_MIN, Config, Leader, Mono, Output, Parked, Phase, QUICK_FLUSH_PART, Refusals,
+    RequestId, Retry, SLOW_FLUSH_PART, UNPUBLISHED_FLUSHES_MAX, batch::Building, tenure::Tenure,
 };
 use crate::core::{
     cache::Snapshot,
+    canary::{self, Guard},
     store::{self, DeadLetterReason, Flush, Flushed},
     types::Position,
 };
@@ -56,6 +57,13 @@ impl Leader {
         }
         let flight = tenure.build_flight(id, now);
         tenure.next_flush_at = now + self.config.flush_interval_min;
+        if canary::is_off(Guard::SnapshotAfterCommit) {
+            let (epoch, snapshots) = (tenure.epoch, flight.snapshots.clone());
+            out.push(Output::Snapshot { epoch, snapshots });
+        }
+        if canary::is_off(Guard::PublishAfterCommit) {
+            tenure.publisher.push(now, Arc::clone(&flight.flush));
+        }
         out.push(Output::Flush {
             id,
             flush: Arc::clone(&flight.flush),
@@ -96,16 +104,12 @@ impl Leader {
             }
             Err(store::Error::Fenced(_)) => self.take_over_again(now, out),
             Err(error @ (store::Error::Refused(_) | store::Error::Conflict(_))) => {
-                self.on_refused(
-                    now,
-                    flight.flush.from,
-                    flight.flush.to,
-                    flight.records,
-                    error,
-                    out,
-                );
+                self.on_refused(now, &flight, error, out);
             }
             Err(store::Error::Mismatch(why)) => self.stop(why, out),
+            Err(store::Error::AnswerLost(_)) if canary::is_off(Guard::FlushAgain) => {
+                tenure.committed(now, flight, &self.config, out);
+            }
             Err(_) => {
                 flight.request = None;
                 flight.retry.after_failure(now);
@@ -130,16 +134,21 @@ impl Leader {
     fn on_refused(
         &mut self,
         now: Mono,
-        from: Position,
-        to: Position,
-        records: usize,
+        flight: &InFlight,
         error: store::Error,
         out: &mut Vec<Output>,
     ) {
+        let Flush {
+            from, to, anchor, ..
+        } = *flight.flush;
+        let records = flight.records;
         out.push(Output::Alarm(format!(
             "flush {from}..{to} of shard {}: {error}",
             self.shard
         )));
+        if canary::is_off(Guard::RefusalParked) {
+            return self.take_over_again(now, out);
+        }
         let earlier = self.refusals.filter(|refusals| refusals.from == from);
         let single = self
             .refusals
@@ -153,11 +162,12 @@ impl Leader {
             (Some(_), _, _) if records == 1 => {
                 // The record itself: behind a hole in the offsets it does not stand at `from`.
                 let at = Position(to.0 - 1);
-                if self
-                    .parked
-                    .insert(at, DeadLetterReason::FlushRefused)
-                    .is_some()
-                {
+                let parked = Parked {
+                    reason: DeadLetterReason::FlushRefused,
+                    anchor: Some(anchor),
+                };
+                let before = self.parked.insert(at, parked);
+                if before.is_some_and(|before| before.anchor == parked.anchor) {
                     return self.stop(format!("position {at} cannot even be parked: {error}"), out);
                 }
             }
@@ -282,6 +292,8 @@ impl Tenure {
         if self.planned > 0 {
             self.answers.committed.push(Arc::clone(&flush));
         }
-        self.publisher.push(now, flush);
+        if !canary::is_off(Guard::PublishAfterCommit) {
+            self.publisher.push(now, flush);
+        }
     }
 }

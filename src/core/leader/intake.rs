@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{HASH_CHECKS_MAX, Leader, Mono, Output, Phase, RequestId, tenure::Tenure};
 use crate::core::{
+    canary::{self, Guard},
     command::{
         Command, CommandKind, Label,
         record::{self, DecodeError, LogItem},
@@ -337,6 +338,9 @@ impl Tenure {
 
     /// An outcome with its entries that no load sent earlier could have seen.
     pub fn find_unflushed(&self, id: CommandId) -> Option<Target> {
+        if canary::is_off(Guard::ReverseOverlay) {
+            return None;
+        }
         let building = (&self.building.outcomes, &self.building.entries);
         let flushes = self.in_flight.iter().map(|flight| &flight.flush);
         let flushes = flushes.chain(&self.answers.committed);

@@ -1,13 +1,13 @@
 //! Taking a shard over, keeping the lease, giving it up. Only the row in the store decides; what is
 //! in here only makes a leader stop early.
 
-use std::collections::BTreeMap;
-
-use super::{LOG_AWAY_MAX, Leader, Mono, Output, Phase, RequestId, Retry, Why, tenure::Tenure};
+use super::{
+    LOG_AWAY_MAX, Leader, Mono, Output, Parked, Phase, RequestId, Retry, Why, tenure::Tenure,
+};
 use crate::core::{
+    canary::{self, Guard},
     log,
     store::{self, ShardState},
-    types::Position,
 };
 
 impl Leader {
@@ -84,10 +84,18 @@ impl Leader {
                 self.nonce = Some(state.nonce);
                 self.retry.succeeded();
                 self.parked = self.parked.split_off(&state.next_position);
-                self.parked
-                    .extend(state.parked.iter().map(|(at, reason)| (*at, *reason)));
+                let stored = state.parked.iter().map(|(at, reason)| {
+                    let (reason, anchor) = (*reason, None);
+                    (*at, Parked { reason, anchor })
+                });
+                self.parked.extend(stored);
                 self.phase = Phase::Opening;
-                let tenure = Tenure::new(sent_at, state);
+                #[cfg_attr(not(feature = "simulation"), expect(unused_mut, reason = "see below"))]
+                let mut tenure = Tenure::new(sent_at, state);
+                #[cfg(feature = "simulation")]
+                if let Some(engine) = self.kept.take() {
+                    tenure.engine = engine;
+                }
                 self.tenure = Some(Box::new(tenure));
                 self.open_log(now, out);
             }
@@ -152,7 +160,8 @@ impl Leader {
         let Some(tenure) = self.tenure.as_deref() else {
             return false;
         };
-        if now < tenure.confirmed_at + self.config.lease_ttl {
+        let is_held = now < tenure.confirmed_at + self.config.lease_ttl;
+        if is_held || canary::is_off(Guard::LeaseLocal) {
             return false;
         }
         if let Some(records) = tenure.in_flight.as_ref().map(|flight| flight.records) {
@@ -290,10 +299,5 @@ impl Leader {
             self.nonce = None;
             self.step_down(Why::Drained, out);
         }
-    }
-
-    /// The positions known to be parked, for tests and `status`.
-    pub fn parked(&self) -> &BTreeMap<Position, store::DeadLetterReason> {
-        &self.parked
     }
 }

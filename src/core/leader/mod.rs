@@ -13,6 +13,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "simulation")]
+use crate::core::canary;
 use crate::core::{
     cache::Snapshot,
     log::{self, Record},
@@ -254,13 +256,23 @@ pub struct Leader {
     /// Everything that is thrown away with the leadership.
     tenure: Option<Box<Tenure>>,
     /// The positions that become dead letters without being looked at; outlives a tenure.
-    parked: BTreeMap<Position, DeadLetterReason>,
+    parked: BTreeMap<Position, Parked>,
     refusals: Option<Refusals>,
     /// Most records of the next flush: as many as the store took in good time.
     batch_count: usize,
     /// Positions of the latest dead letters; outlives a tenure too.
     dead_letters: VecDeque<Position>,
     last_flush_at: Option<Mono>,
+    #[cfg(feature = "simulation")]
+    kept: Option<crate::core::engine::Engine>,
+}
+
+/// A record that becomes a dead letter when it is read again.
+#[derive(Clone, Copy, Debug)]
+struct Parked {
+    reason: DeadLetterReason,
+    /// Of the record: another one may stand there once the log lost its end. `None`: whatever it is.
+    anchor: Option<Anchor>,
 }
 
 /// How often a flush from one position was refused with the fence intact.
@@ -316,6 +328,8 @@ impl Leader {
             batch_count,
             dead_letters: VecDeque::new(),
             last_flush_at: None,
+            #[cfg(feature = "simulation")]
+            kept: None,
         }
     }
 
@@ -391,10 +405,21 @@ impl Leader {
 
     /// Throws the memory away. There is no repair: what was not committed is read again.
     fn drop_memory(&mut self, out: &mut Vec<Output>) {
-        if self.tenure.take().is_some() {
+        if let Some(tenure) = self.tenure.take() {
             out.push(Output::Close);
+            self.keep(*tenure);
         }
     }
+
+    /// Only where the simulation has switched the guard off: goes on with what was refused.
+    #[cfg(feature = "simulation")]
+    fn keep(&mut self, tenure: Tenure) {
+        self.kept = canary::is_off(canary::Guard::DropOnRefusal).then_some(tenure.engine);
+    }
+
+    #[cfg(not(feature = "simulation"))]
+    #[expect(clippy::unused_self, reason = "the simulation's build keeps it")]
+    fn keep(&mut self, _: Tenure) {}
 
     fn stop(&mut self, why: String, out: &mut Vec<Output>) {
         self.drop_memory(out);

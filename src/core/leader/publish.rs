@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{Leader, MARK_PUBLISHED_AFTER, Mono, Output, Phase, RequestId, Retry};
 use crate::core::{
+    canary::{self, Guard},
     log,
     store::{self, Flush},
     types::Position,
@@ -34,11 +35,9 @@ impl Publisher {
             from: published_to,
             to: next_position,
         };
+        let is_owed = published_to < next_position && !canary::is_off(Guard::Republish);
         Self {
-            queue: (published_to < next_position)
-                .then_some(stored)
-                .into_iter()
-                .collect(),
+            queue: is_owed.then_some(stored).into_iter().collect(),
             request: None,
             retry: Retry::default(),
             mark: None,
@@ -140,6 +139,9 @@ impl Leader {
         }
         if let Some(Work::Committed { flush, done }) = publisher.queue.front_mut() {
             *done += count;
+            if canary::is_off(Guard::ContiguousPublished) {
+                *done = usize::MAX;
+            }
             if *done >= flush.outcomes.len() + flush.dead_letters.len() {
                 tenure.published_to = flush.to;
                 publisher.queue.pop_front();

@@ -69,10 +69,12 @@ pub struct Record {
 }
 
 impl Record {
-    /// Hash of the raw record (position, key and value), kept beside the position.
+    /// Hash of the record (position, log time, key and value), kept beside the position. The time
+    /// too, because it decides `applied_at`: the same command produced again is another record.
     pub fn anchor(&self) -> Anchor {
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
         hasher.update(&self.position.0.to_le_bytes());
+        hasher.update(&self.log_time.0.to_le_bytes());
         hasher.update(&(self.key.len() as u64).to_le_bytes());
         hasher.update(&self.key);
         hasher.update(&self.value);

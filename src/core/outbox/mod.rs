@@ -17,7 +17,7 @@ use crate::core::{
     types::ShardId,
 };
 
-mod plan;
+pub(in crate::core) mod plan;
 
 use plan::{Memory, Planned};
 

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crate::core::{
+    canary::{self, Guard},
     command::record::{self, Seal, Tick},
     log::NewRecord,
     store::OutboxView,
@@ -21,16 +22,44 @@ const REPEATS_MAX: u64 = 100;
 
 /// What one process remembers of a shard between passes.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
+pub(in crate::core) struct Memory {
     ticked_at: Option<Duration>,
-    sealed_at: Option<Duration>,
-    /// When a command may be sent again, and the pause after that.
-    resent: BTreeMap<CommandId, (Duration, Duration)>,
+    sealed: Option<Sent>,
+    resent: BTreeMap<CommandId, Sent>,
+}
+
+/// What was appended, and when that may be done once more.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    /// By the store's clock: not again before the engine has passed this moment too, because until
+    /// then the record may still be before it.
+    at: Timestamp,
+    /// By our own clock.
+    again_at: Duration,
+    /// The next pause.
+    pause: Duration,
+}
+
+impl Sent {
+    fn now(view: &OutboxView, now: Duration, before: Option<Self>) -> Self {
+        let pause = before.map_or(PAUSE_MIN, |before| before.pause);
+        Self {
+            at: view.now,
+            again_at: now + pause,
+            pause: (pause * 2).min(PAUSE_MAX),
+        }
+    }
+
+    fn is_due(&self, view: &OutboxView, margin: Duration, now: Duration) -> bool {
+        let passed = self.at < earlier(view.passed_at, margin);
+        (passed || canary::is_off(Guard::LagAware)) && now >= self.again_at
+            || canary::is_off(Guard::BackOff)
+    }
 }
 
 /// What to append, and what it is.
 #[derive(Debug, Default)]
-pub(super) struct Planned {
+pub(in crate::core) struct Planned {
     pub records: Vec<NewRecord>,
     pub tick: bool,
     pub resent: u64,
@@ -38,7 +67,7 @@ pub(super) struct Planned {
 }
 
 /// Plans a pass at `now` of this process's monotonic clock, which only spaces what is sent.
-pub(super) fn plan(
+pub(in crate::core) fn plan(
     shard: ShardId,
     view: &OutboxView,
     margin: Duration,
@@ -57,10 +86,13 @@ pub(super) fn plan(
             .records
             .push(control(shard, record::encode_tick(&tick), view.now));
     }
-    plan_resends(shard, view, memory, now, &mut planned);
-    let seal_is_due = memory.sealed_at.is_none_or(|at| now >= at + PAUSE_MIN);
-    if seal_is_due && !view.sealable.is_empty() {
-        memory.sealed_at = Some(now);
+    if !canary::is_off(Guard::OutboxResend) {
+        plan_resends(shard, view, margin, memory, now, &mut planned);
+    }
+    if view.sealable.is_empty() {
+        memory.sealed = None;
+    } else if (memory.sealed).is_none_or(|sealed| sealed.is_due(view, margin, now)) {
+        memory.sealed = Some(Sent::now(view, now, memory.sealed));
         for &(first, last) in &view.sealable {
             planned.sealed += last.0 - first.0 + 1;
             let seal = record::encode_seal(&Seal { first, last });
@@ -70,10 +102,12 @@ pub(super) fn plan(
     planned
 }
 
-/// A TICK is wanted where commands are pending for longer than the margin and the shard's time does
-/// not say so yet.
+/// A TICK is wanted where commands or seals are pending for longer than the margin and the shard's
+/// time does not say so yet.
 fn wants_tick(view: &OutboxView, margin: Duration, memory: &Memory, now: Duration) -> bool {
-    let Some(oldest) = view.oldest_pending_at else {
+    let sealed = memory.sealed.filter(|_| !view.sealable.is_empty());
+    let pending = view.oldest_pending_at.into_iter();
+    let Some(oldest) = pending.chain(sealed.map(|sealed| sealed.at)).min() else {
         return false;
     };
     let is_old = oldest < earlier(view.now, margin);
@@ -85,6 +119,7 @@ fn wants_tick(view: &OutboxView, margin: Duration, memory: &Memory, now: Duratio
 fn plan_resends(
     shard: ShardId,
     view: &OutboxView,
+    margin: Duration,
     memory: &mut Memory,
     now: Duration,
     planned: &mut Planned,
@@ -94,14 +129,14 @@ fn plan_resends(
     for command in &view.pending {
         let id = command.id.expect("stored commands have their id");
         let before = memory.resent.get(&id).copied();
-        let is_due = before.is_none_or(|(at, _)| now >= at && repeats < REPEATS_MAX);
+        let is_due =
+            before.is_none_or(|sent| sent.is_due(view, margin, now) && repeats < REPEATS_MAX);
         if !is_due {
             next.extend(before.map(|before| (id, before)));
             continue;
         }
         repeats += u64::from(before.is_some());
-        let pause = before.map_or(PAUSE_MIN, |(_, pause)| pause);
-        next.insert(id, (now + pause, (pause * 2).min(PAUSE_MAX)));
+        next.insert(id, Sent::now(view, now, before));
         planned.resent += 1;
         planned.records.push(NewRecord {
             shard,
@@ -209,13 +244,14 @@ mod tests {
         let pending = vec![command(5, second(10))];
         let mut sent_at = Vec::new();
         for at in 0..140 {
-            let view = view(1_000, 990, Some(10), pending.clone());
+            // The engine passes everything at once.
+            let view = view(1_000 + at, 1_007 + at, Some(10), pending.clone());
             let planned = plan(
                 ShardId(0),
                 &view,
                 MARGIN,
                 &mut memory,
-                Duration::from_secs(at),
+                Duration::from_secs(at as u64),
             );
             if planned.resent > 0 {
                 sent_at.push(at);
@@ -233,20 +269,40 @@ mod tests {
     }
 
     #[test]
+    fn what_was_sent_again_waits_until_the_engine_has_passed_that_too() {
+        let mut memory = Memory::default();
+        let mut resent = |now: i64, passed_at: i64| {
+            let view = view(now, passed_at, Some(10), vec![command(5, second(10))]);
+            let now = Duration::from_secs(now as u64);
+            plan(ShardId(0), &view, MARGIN, &mut memory, now).resent
+        };
+        assert_eq!(resent(100, 20), 1, "passed over");
+        assert_eq!(
+            resent(200, 20),
+            0,
+            "a shard that stands still gets nothing more"
+        );
+        assert_eq!(
+            resent(201, 106),
+            0,
+            "what was sent may stand right before it"
+        );
+        assert_eq!(resent(202, 107), 1, "that was passed over too");
+    }
+
+    #[test]
     fn unusable_numbers_are_sealed_again_until_they_are_applied() {
         let mut memory = Memory::default();
-        let mut view = view(100, 0, None, vec![]);
-        view.sealable = vec![(Sequence(3), Sequence(9)), (Sequence(20), Sequence(20))];
-        let mut sealed = |at: u64| {
-            plan(
-                ShardId(2),
-                &view,
-                MARGIN,
-                &mut memory,
-                Duration::from_secs(at),
-            )
-            .sealed
+        let mut planned = |now: i64, passed_at: i64| {
+            let mut view = view(now, passed_at, None, vec![]);
+            view.sealable = vec![(Sequence(3), Sequence(9)), (Sequence(20), Sequence(20))];
+            let now = Duration::from_secs(now as u64);
+            let planned = plan(ShardId(2), &view, MARGIN, &mut memory, now);
+            (planned.sealed, planned.tick)
         };
-        assert_eq!((sealed(0), sealed(1), sealed(2)), (8, 0, 8));
+        assert_eq!(planned(100, 0), (8, false));
+        assert_eq!(planned(102, 0), (0, false));
+        assert_eq!(planned(107, 0), (0, true), "was the SEAL passed over?");
+        assert_eq!(planned(109, 107), (8, false), "it was");
     }
 }

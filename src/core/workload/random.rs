@@ -2,7 +2,7 @@
 //! generators", 2014). Not for secrets.
 
 /// A stream of numbers.
-pub(super) struct Random(u64);
+pub(in crate::core) struct Random(u64);
 
 impl Random {
     /// The stream of a seed.

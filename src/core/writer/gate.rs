@@ -28,7 +28,7 @@ const LARGEST_COMMAND: usize =
 
 /// Counts what is in the writer and behind it.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(in crate::core) struct Gate {
     started: Instant,
     count_max: usize,
     count: AtomicUsize,
@@ -44,7 +44,7 @@ pub(super) struct Gate {
 
 /// A command's place; dropping it makes room.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(in crate::core) struct Permit {
     gate: Arc<Gate>,
     bytes: usize,
 }

@@ -9,20 +9,20 @@ use tokio::{sync::oneshot, time::Instant};
 use super::{Answer, gate::Permit, numbers::Numbers, routes::Routes};
 use crate::core::{
     command::{Command, CommandKind},
-    store::{AcceptAnswer, AcceptGroup, AcceptItem, AcceptedGroup},
+    store::{self, AcceptAnswer, AcceptGroup, AcceptItem, AcceptedGroup},
     types::{AccountId, CommandId, Nonce, ShardId, Timestamp},
 };
 
 /// A command that waits for its statement.
 #[derive(Debug)]
-pub(super) struct Pending {
+pub(in crate::core) struct Pending {
     pub item: AcceptItem,
     pub caller: Caller,
 }
 
 /// Who waits for a command, and what was tried with it.
 #[derive(Debug)]
-pub(super) struct Caller {
+pub(in crate::core) struct Caller {
     pub answer: oneshot::Sender<Answer>,
     pub submitted: Instant,
     /// Ids under which it may have been stored: the answers of those statements were lost.
@@ -41,7 +41,7 @@ pub(super) struct Caller {
 
 /// Commands of one statement; `accept.items` and `callers` are parallel.
 #[derive(Debug)]
-pub(super) struct Group {
+pub(in crate::core) struct Group {
     pub accept: AcceptGroup,
     pub callers: Vec<Caller>,
     /// The routes of its accounts; who is not in here has none.
@@ -52,7 +52,7 @@ pub(super) struct Group {
 
 /// What a statement's answer means.
 #[derive(Debug, Default)]
-pub(super) struct Settled {
+pub(in crate::core) struct Settled {
     /// To tell.
     pub answered: Vec<(Caller, Answer)>,
     /// Stored by us, with id and time, in the order of acceptance: to append to the log.
@@ -63,9 +63,26 @@ pub(super) struct Settled {
     pub requeued: Vec<Pending>,
 }
 
+/// What an error of the store means for a group.
+#[derive(Debug)]
+pub(in crate::core) enum Next {
+    /// The data itself is refused: each half alone.
+    Halves(Group, Group),
+    /// Nothing is left to halve: the command cannot be stored.
+    Refused(Group, String),
+    /// Send it again at once, with other numbers.
+    Again(Group),
+    /// It may have been stored: close its blocks first, then send it again.
+    CloseThenAgain(Group, String),
+    /// Nothing was done: wait, then send it again.
+    Later(Group, String),
+    /// Tell the callers that the outcome is unknown.
+    GiveUp(Group, String),
+}
+
 /// Limits of one group.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(in crate::core) struct Limits {
     pub count_max: usize,
     pub bytes_max: usize,
     /// Commands looked at, so that many deferred ones cost a bounded time.
@@ -231,6 +248,43 @@ impl Group {
             attempts: self.attempts,
         };
         Ok((self, second))
+    }
+
+    /// What an error means, and what becomes of the numbers.
+    pub fn after(mut self, error: store::Error, numbers: &mut Numbers) -> Next {
+        match error {
+            store::Error::Refused(why) => {
+                self.take_numbers_back(numbers);
+                match self.halve() {
+                    Ok((first, second)) => Next::Halves(first, second),
+                    Err(alone) => Next::Refused(alone, why),
+                }
+            }
+            store::Error::BlockClosed(shard) => {
+                numbers.abandon_shard(shard);
+                self.take_numbers_back(numbers);
+                Next::Again(self)
+            }
+            store::Error::NumberTaken(id) => {
+                numbers.abandon_shard(id.shard());
+                self.take_numbers_back(numbers);
+                Next::Again(self)
+            }
+            store::Error::AnswerLost(why) => {
+                self.answer_lost(numbers);
+                Next::CloseThenAgain(self, why)
+            }
+            store::Error::Unavailable(why) => {
+                self.take_numbers_back(numbers);
+                Next::Later(self, why)
+            }
+            error @ (store::Error::Fenced(_)
+            | store::Error::Conflict(_)
+            | store::Error::Mismatch(_)) => {
+                self.take_numbers_back(numbers);
+                Next::GiveUp(self, error.to_string())
+            }
+        }
     }
 
     /// Ids of ours that an execution with a lost answer has stored, by this statement's answer.

@@ -29,9 +29,9 @@ use crate::core::{
 };
 
 mod blocks;
-mod gate;
-mod group;
-mod numbers;
+pub(in crate::core) mod gate;
+pub(in crate::core) mod group;
+pub(in crate::core) mod numbers;
 mod publish;
 pub mod routes;
 mod task;

@@ -14,7 +14,7 @@ use super::{
     Answer,
     blocks::Blocks,
     gate::Gate,
-    group::{Group, Limits, Pending, Settled},
+    group::{Group, Limits, Next, Pending, Settled},
     publish::Publisher,
     routes::Routes,
 };
@@ -231,53 +231,41 @@ impl Task {
     }
 
     /// What an error means for a group.
-    async fn trouble(&mut self, mut group: Group, error: store::Error) -> Round {
-        match error {
-            store::Error::Refused(why) => {
-                group.take_numbers_back(&mut self.blocks.numbers);
-                return match group.halve() {
-                    Ok((first, second)) => Round::Halves(first, second),
-                    Err(alone) => {
-                        tracing::error!(error = why, "the store refuses a command");
-                        Round::Settled(alone.fail(&Answer::Internal(why.into())))
-                    }
-                };
+    async fn trouble(&mut self, group: Group, error: store::Error) -> Round {
+        if let store::Error::NumberTaken(id) = &error {
+            let id = id.0;
+            tracing::error!(
+                command.id = id,
+                "a leased command id was in use already; its block is closed"
+            );
+            metrics::counter!("axs_accept_numbers_taken_total").increment(1);
+        }
+        match group.after(error, &mut self.blocks.numbers) {
+            Next::Halves(first, second) => Round::Halves(first, second),
+            Next::Refused(group, why) => {
+                tracing::error!(error = why, "the store refuses a command");
+                Round::Settled(group.fail(&Answer::Internal(why.into())))
             }
-            store::Error::BlockClosed(shard) => self.blocks.numbers.abandon_shard(shard),
-            store::Error::NumberTaken(id) => {
-                tracing::error!(
-                    command.id = id.0,
-                    "a leased command id was in use already; its block is closed"
-                );
-                metrics::counter!("axs_accept_numbers_taken_total").increment(1);
-                self.blocks.numbers.abandon_shard(id.shard());
-            }
-            store::Error::AnswerLost(why) => {
+            Next::Again(group) => Round::Again(group),
+            Next::CloseThenAgain(group, why) => {
                 tracing::warn!(error = why, "an answer of the store was lost");
-                group.answer_lost(&mut self.blocks.numbers);
                 // Closing waits for the execution under way and refuses a late one: only then may
                 // other numbers be sent.
-                if !self.blocks.close().await {
-                    return self.give_up(group, &why);
+                if self.blocks.close().await {
+                    Round::Again(group)
+                } else {
+                    self.give_up(group, &why)
                 }
             }
-            store::Error::Unavailable(why) => {
-                group.take_numbers_back(&mut self.blocks.numbers);
+            Next::Later(group, why) => {
                 if group.attempts + 1 >= ATTEMPTS_MAX || self.begun_at.elapsed() >= AWAY_MAX {
                     return self.give_up(group, &why);
                 }
                 sleep(BACKOFF * 2_u32.pow(group.attempts)).await;
-                return Round::Again(group);
+                Round::Again(group)
             }
-            error @ (store::Error::Fenced(_)
-            | store::Error::Conflict(_)
-            | store::Error::Mismatch(_)) => {
-                group.take_numbers_back(&mut self.blocks.numbers);
-                return self.give_up(group, &error.to_string());
-            }
+            Next::GiveUp(group, why) => self.give_up(group, &why),
         }
-        group.take_numbers_back(&mut self.blocks.numbers);
-        Round::Again(group)
     }
 
     /// The store is away: the callers are told, and all that come until it is back.

@@ -16,6 +16,7 @@
 //! - `commit`: the mutation.
 
 use crate::core::{
+    canary::{self, Guard},
     command::Command,
     engine::{
         Applied, Discarded, Engine, Entry, Outcome, Reject, RejectCode, Target, cells::BalanceCell,
@@ -78,6 +79,8 @@ impl Engine {
             Ok(()) => self.assert_decided(entries.len().saturating_sub(first)),
             Err(_) => entries.truncate(first),
         }
+        #[cfg(feature = "simulation")]
+        canary::panic_if_asked(&command.reference);
 
         // From here the command must succeed.
         self.count(at, log_time, id);
@@ -120,18 +123,19 @@ impl Engine {
             "E1: a command is applied in its own shard"
         );
         assert!(at > self.last_position, "E2: positions rise");
-        self.applied.contains(id.sequence().0)
+        self.applied.contains(id.sequence().0) && !canary::is_off(Guard::AppliedSet)
     }
 
     /// Its number is applied from now on, whatever became of it.
     fn count(&mut self, at: Position, log_time: Timestamp, id: CommandId) {
         let sequence = id.sequence().0;
+        let twice = canary::is_off(Guard::AppliedSet);
         assert!(
-            self.applied.insert(sequence),
+            self.applied.insert(sequence) || twice,
             "E10: a number is applied once"
         );
         assert!(
-            self.batch.applied.insert(sequence),
+            self.batch.applied.insert(sequence) || twice,
             "E10: a number is flushed once"
         );
         self.last_position = at;

@@ -13,6 +13,7 @@ use super::{
     tables::{Block, Tables},
 };
 use crate::core::{
+    canary::{self, Guard},
     clock::micros,
     command::{Command, CommandKind},
     types::{
@@ -97,7 +98,8 @@ impl Tables {
     /// that is answered with anything but `Accepted`.
     pub fn accept(&mut self, now: Timestamp, group: &AcceptGroup) -> Result<AcceptedGroup, Error> {
         for (shard, nonce) in &group.blocks {
-            if !self.blocks.get(&nonce.0).is_some_and(|block| block.open) {
+            let is_open = self.blocks.get(&nonce.0).is_some_and(|block| block.open);
+            if !is_open && !canary::is_off(Guard::BlockLock) {
                 return Err(Error::BlockClosed(*shard));
             }
         }

@@ -11,7 +11,7 @@ use crate::core::{
 };
 
 /// The journal of one shard.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Journal {
     /// By rising position.
     rows: Vec<Row>,
@@ -23,6 +23,7 @@ pub(super) struct Journal {
 }
 
 /// One outcome and where its entries stand.
+#[derive(Clone)]
 struct Row {
     epoch: Epoch,
     previous_position: Position,

@@ -26,6 +26,8 @@ use crate::core::{
 };
 
 mod accept;
+#[cfg(feature = "simulation")]
+mod audit;
 mod flush;
 mod journal;
 mod lead;

@@ -7,6 +7,7 @@ use super::{
     tables::Tables,
 };
 use crate::core::{
+    canary::{self, Guard},
     clock::micros,
     command::Command,
     interval_set::IntervalSet,
@@ -28,7 +29,11 @@ impl Tables {
         let row = self.shard(shard)?;
         let mut pending = self.pending(shard)?;
         pending.sort_by_key(|command| (command.accepted_at, command.id));
-        let before = row.passed_at.plus_micros(-micros(margin));
+        let passed_at = match canary::is_off(Guard::LagAware) {
+            false => row.passed_at,
+            true => now,
+        };
+        let before = passed_at.plus_micros(-micros(margin));
         let passed_over = pending
             .iter()
             .take_while(|command| command.accepted_at < before);
@@ -63,7 +68,7 @@ impl Tables {
         let row = self.shard(shard)?;
         let mut open = IntervalSet::new();
         for block in self.blocks.values() {
-            if block.open && block.shard == shard {
+            if block.open && block.shard == shard && !canary::is_off(Guard::SealFence) {
                 open.insert_range(block.first.0, block.last.0);
             }
         }

@@ -17,6 +17,7 @@ use crate::core::{
 };
 
 /// All tables: a plain value. Each method is one statement, all or nothing.
+#[derive(Clone)]
 pub struct Tables {
     pub(super) assets: Assets,
     pub(super) idempotency: BTreeMap<KeyHash, (CommandId, ContentHash)>,
@@ -32,6 +33,7 @@ pub struct Tables {
 }
 
 /// A lease on sequence numbers.
+#[derive(Clone)]
 pub(super) struct Block {
     pub shard: ShardId,
     pub first: Sequence,
@@ -41,12 +43,14 @@ pub(super) struct Block {
 }
 
 /// When a member was there last.
+#[derive(Clone)]
 pub(super) struct Seen {
     pub draining: bool,
     pub at: Timestamp,
 }
 
 /// One shard: its row, and its part of the tables that are partitioned by shard.
+#[derive(Clone)]
 pub(super) struct Shard {
     pub epoch: Epoch,
     pub nonce: Nonce,

@@ -1,0 +1,214 @@
+//! What keeps the cache true, sans-I/O: the snapshots of each commit are written; those that could
+//! not be are owed; after a take-over and now and then all accounts of the shard are passed over.
+//! Without that pass an idle account would stay stale for ever once a cache lost or kept an old
+//! value: a leader that died between commit and cache, a cache that failed over to an older state.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use crate::core::{
+    cache::Snapshot,
+    canary::{self, Guard},
+    leader::Mono,
+    types::{AccountId, Epoch},
+};
+
+/// Accounts of one statement and one script call.
+const PAGE: usize = 500;
+/// Accounts owed by name; above, all are passed over.
+const OWED_MAX: usize = 50_000;
+/// A pass over all accounts takes a page so often.
+const PAGE_INTERVAL: Duration = Duration::from_millis(100);
+/// After a failure the cache is left alone for so long.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+/// A pass begins at least so often.
+pub(in crate::core) const PASS_INTERVAL: Duration = Duration::from_secs(600);
+
+/// What the driver tells.
+#[derive(Debug)]
+pub(in crate::core) enum Told {
+    /// This process leads now: what a former leader left out is ours to write.
+    Leads,
+    /// It does not any more.
+    SteppedDown,
+    /// Committed.
+    Committed(Epoch, Vec<Snapshot>),
+}
+
+/// What happened. All but `Told` and `Due` answer an output.
+#[derive(Debug)]
+pub(in crate::core) enum Input {
+    /// By the driver; only while nothing is under way.
+    Told(Told),
+    /// The moment of [`Refresh::due`]; only while nothing is under way.
+    Due,
+    /// The cache took the snapshots.
+    Written,
+    /// Accounts of the shard, by id.
+    Listed(Vec<AccountId>),
+    /// As the store has them; no epoch: none of them exists.
+    Read {
+        epoch: Option<Epoch>,
+        snapshots: Vec<Snapshot>,
+    },
+    /// What was asked for could not be done.
+    Failed(String),
+}
+
+/// What to do; answered before anything else may be told.
+#[derive(Debug)]
+pub(in crate::core) enum Output {
+    /// Write to the cache.
+    Write {
+        epoch: Epoch,
+        snapshots: Vec<Snapshot>,
+    },
+    /// List accounts of the shard with ids above `behind`.
+    List { behind: AccountId, limit: usize },
+    /// Read accounts from the store, with the shard's epoch of the same statement.
+    Read { accounts: Vec<AccountId> },
+}
+
+/// What is under way.
+#[derive(Clone, Debug)]
+enum Work {
+    /// The snapshots of a commit.
+    Commit(Vec<AccountId>),
+    /// Accounts that are owed.
+    Owed(Vec<AccountId>),
+    /// A page of the pass, and the account that the next one starts behind.
+    Pass(Option<AccountId>),
+}
+
+/// Keeps the cache true for one shard, while this process leads it.
+pub(in crate::core) struct Refresh {
+    is_leader: bool,
+    /// Their latest snapshot was not written.
+    owed: BTreeSet<AccountId>,
+    /// A pass is under way: the accounts behind this one are still to do.
+    pass: Option<AccountId>,
+    due: Mono,
+    work: Option<Work>,
+}
+
+impl Refresh {
+    /// One that leads nothing.
+    pub fn new(now: Mono) -> Self {
+        Self {
+            is_leader: false,
+            owed: BTreeSet::new(),
+            pass: None,
+            due: now + PASS_INTERVAL,
+            work: None,
+        }
+    }
+
+    /// When [`Input::Due`] is wanted.
+    pub fn due(&self) -> Mono {
+        self.due
+    }
+
+    /// Takes an input and says what to do, if anything.
+    pub fn step(&mut self, now: Mono, input: Input) -> Option<Output> {
+        match input {
+            Input::Told(told) => self.on_told(now, told),
+            Input::Due => self.on_due(now),
+            Input::Listed(page) => {
+                let next = page.last().copied().filter(|_| page.len() == PAGE);
+                self.work = Some(Work::Pass(next));
+                if page.is_empty() {
+                    self.finish(now);
+                    return None;
+                }
+                Some(Output::Read { accounts: page })
+            }
+            Input::Read {
+                epoch: Some(epoch),
+                snapshots,
+            } => Some(Output::Write { epoch, snapshots }),
+            Input::Written | Input::Read { epoch: None, .. } => {
+                self.finish(now);
+                None
+            }
+            Input::Failed(_) => {
+                self.due = now + RETRY_INTERVAL;
+                if let Some(Work::Commit(accounts)) = self.work.take() {
+                    self.owe(accounts);
+                }
+                None
+            }
+        }
+    }
+
+    fn on_told(&mut self, now: Mono, told: Told) -> Option<Output> {
+        match told {
+            Told::Leads => {
+                self.is_leader = true;
+                if !canary::is_off(Guard::CachePass) {
+                    self.pass = Some(AccountId(0));
+                    self.due = now;
+                }
+                None
+            }
+            Told::SteppedDown => {
+                self.is_leader = false;
+                self.owed.clear();
+                self.pass = None;
+                self.due = now + PASS_INTERVAL;
+                None
+            }
+            Told::Committed(epoch, snapshots) => {
+                let accounts = snapshots.iter().map(|snapshot| snapshot.account);
+                self.work = Some(Work::Commit(accounts.collect()));
+                Some(Output::Write { epoch, snapshots })
+            }
+        }
+    }
+
+    /// One page of what is owed, else of the pass; else the next pass begins.
+    fn on_due(&mut self, now: Mono) -> Option<Output> {
+        if !self.is_leader {
+            self.due = now + PASS_INTERVAL;
+            return None;
+        }
+        let owed: Vec<AccountId> = self.owed.iter().take(PAGE).copied().collect();
+        if !owed.is_empty() {
+            self.work = Some(Work::Owed(owed.clone()));
+            return Some(Output::Read { accounts: owed });
+        }
+        let behind = self.pass.unwrap_or(AccountId(0));
+        self.pass = Some(behind);
+        self.work = Some(Work::Pass(None));
+        Some(Output::List {
+            behind,
+            limit: PAGE,
+        })
+    }
+
+    /// What was under way is done.
+    fn finish(&mut self, now: Mono) {
+        match self.work.take() {
+            None => {}
+            // The next retry or pass stays due when it was.
+            Some(Work::Commit(_)) => return,
+            Some(Work::Owed(accounts)) => {
+                for account in accounts {
+                    self.owed.remove(&account);
+                }
+            }
+            Some(Work::Pass(next)) => self.pass = next,
+        }
+        self.due = match (self.owed.is_empty(), self.pass) {
+            (false, _) => now,
+            (true, Some(_)) => now + PAGE_INTERVAL,
+            (true, None) => now + PASS_INTERVAL,
+        };
+    }
+
+    fn owe(&mut self, accounts: Vec<AccountId>) {
+        self.owed.extend(accounts);
+        if self.owed.len() > OWED_MAX {
+            self.owed.clear();
+            self.pass = Some(AccountId(0));
+        }
+    }
+}
