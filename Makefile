@@ -1,7 +1,7 @@
 # Entry points only: each target's work is in scripts/.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint fmt stack-up stack-down
+.PHONY: help demo build test simulate lint fmt stack-up stack-down
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -15,6 +15,9 @@ build: ## build the release binary
 
 test: ## install what is missing, check the code, test against real servers
 	@scripts/test
+
+simulate: ## the seeded simulation alone: 20,000 seeds, every step struck, every guard switched off
+	@scripts/simulate --ci
 
 lint: ## formatting, clippy, docs, dependencies, shell scripts
 	@scripts/install test

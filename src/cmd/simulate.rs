@@ -94,7 +94,9 @@ fn seeds(args: &Args, ctx: &Ctx) -> Result<()> {
         let seed = args.seed + number;
         let report = simulation::run(seed, &options);
         // One in a hundred runs twice: the same seed must do the same.
-        let again = (seed % 100 == 0).then(|| simulation::run(seed, &options));
+        let again = seed
+            .is_multiple_of(100)
+            .then(|| simulation::run(seed, &options));
         let is_same = again.is_none_or(|again| again.hash == report.hash);
         let mut sum = sum.lock().expect("nothing panics while it is held");
         sum.add(&report);
@@ -185,7 +187,7 @@ fn canaries(args: &Args, ctx: &Ctx) -> Result<()> {
     let mut failed = 0;
     for (_, (is_well, line)) in lines {
         failed += usize::from(!is_well);
-        ctx.ui.line(format!("{line}"));
+        ctx.ui.line(line);
     }
     finish(failed)
 }

@@ -8,7 +8,7 @@
 //! the cache's refresh are the ones that run in production; what carries their messages is in here.
 //!
 //! - `profile`: limits, noise and size of a run; `faults`: the schedule; `world`: time, messages,
-//!   processes; `servers`: store, log and cache; `consumer`, `writer`, `outbox`, `client`, `reader`:
+//!   processes; `network`: what becomes of a request; `servers`: store, log and cache; `consumer`, `writer`, `outbox`, `client`, `reader`:
 //!   the processes; `operator`: what a person does when a shard stops; `checker`: what must hold.
 //! - `run`: a seed from beginning to end; `shrink`: the fewest faults that still fail; `canaries`:
 //!   every guard switched off; `exhaustive`: a strike after every step of a leader.
@@ -26,6 +26,7 @@ mod consumer;
 mod exhaustive;
 mod faults;
 mod history;
+mod network;
 mod operator;
 mod outbox;
 mod profile;

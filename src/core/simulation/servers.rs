@@ -232,15 +232,23 @@ impl CacheServer {
         self.cache.read(&[(shard, account)]).swap_remove(0)
     }
 
-    /// One of the writes of leaders that were replaced.
+    /// A write of a leader that was replaced, to an account that a later one wrote too.
     pub fn of_former_leader(&self, which: u64) -> Option<(ShardId, Epoch, Vec<Snapshot>)> {
-        let is_former = |write: &&(ShardId, Epoch, Vec<Snapshot>)| {
-            let mut later = self.writes.iter().filter(|other| other.0 == write.0);
-            later.any(|other| other.1 > write.1)
+        let is_old = |(shard, epoch, snapshots): &&(ShardId, Epoch, Vec<Snapshot>)| {
+            snapshots.iter().any(|old| {
+                let now = self.read(*shard, old.account);
+                now.is_some_and(|now| now.epoch > *epoch && now.balances != old.balances)
+            })
         };
-        let former: Vec<_> = self.writes.iter().filter(is_former).collect();
-        let which = which.checked_rem(former.len() as u64)?;
-        Some(former[usize::try_from(which).ok()?].clone())
+        let old: Vec<_> = self.writes.iter().filter(is_old).collect();
+        let which = which.checked_rem(old.len() as u64)?;
+        Some(old[usize::try_from(which).ok()?].clone())
+    }
+
+    /// Whether a later leader has written to the shard since everything was gone.
+    pub fn knows_later_epoch(&self, shard: ShardId, epoch: Epoch) -> bool {
+        let mut writes = self.writes.iter().filter(|write| write.0 == shard);
+        writes.any(|write| write.1 > epoch)
     }
 
     /// A replica that had not seen the last writes takes over; all of them: it was flushed.

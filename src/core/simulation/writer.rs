@@ -11,8 +11,7 @@ use super::{
     world::{Address, Message as Told, World},
 };
 use crate::core::{
-    command::{Command, hash, record},
-    log::NewRecord,
+    command::{Command, hash},
     store::{self, AcceptItem, AcceptedGroup, SequenceBlock, StoredCommand},
     types::{AccountId, CommandId, Nonce, ShardId},
     writer::{
@@ -20,6 +19,7 @@ use crate::core::{
         gate::Gate,
         group::{Caller, Group, Limits, Next, Pending, Settled},
         numbers::Numbers,
+        publish::records,
         routes::Routes,
     },
 };
@@ -32,7 +32,7 @@ const AWAY: Micros = 200 * MILLISECOND;
 
 /// What a writer is told.
 pub(super) enum Message {
-    Submit(Address, client::Ticket, Command),
+    Submit(Address, client::Ticket, Box<Command>),
     Routed(u64, Result<Vec<Option<ShardId>>, store::Error>),
     Leased(u64, Result<SequenceBlock, store::Error>),
     Accepted(u64, Result<AcceptedGroup, store::Error>),
@@ -94,7 +94,7 @@ impl WriterProcess {
             return;
         };
         match *message {
-            Message::Submit(client, ticket, command) => self.enter(client, ticket, command),
+            Message::Submit(client, ticket, command) => self.enter(client, ticket, *command),
             Message::Routed(turn, answer) if turn == self.turn => self.on_routed(world, answer),
             Message::Leased(turn, answer) if turn == self.turn => self.on_leased(world, answer),
             Message::Accepted(turn, answer) if turn == self.turn => self.on_accepted(world, answer),
@@ -387,8 +387,7 @@ impl WriterProcess {
             // Who went away does not want it.
             let _ = caller.answer.send(answer);
         }
-        let records = settled.stored.iter().map(new_record).collect();
-        world.append(self.me, records);
+        world.append(self.me, records(&settled.stored));
         let me = self.me.process;
         self.waiting.retain_mut(|(client, ticket, receiver)| {
             let Ok(answer) = receiver.try_recv() else {
@@ -403,17 +402,5 @@ impl WriterProcess {
             }
             false
         });
-    }
-}
-
-fn new_record(command: &Command) -> NewRecord {
-    let id = command.id.expect("it is stored, so it has an id");
-    NewRecord {
-        shard: id.shard(),
-        account: Some(command.account),
-        value: record::encode_command(command),
-        command: Some((id, command.content_hash)),
-        source: command.source.clone(),
-        time: command.accepted_at,
     }
 }

@@ -32,7 +32,7 @@ mod blocks;
 pub(in crate::core) mod gate;
 pub(in crate::core) mod group;
 pub(in crate::core) mod numbers;
-mod publish;
+pub(in crate::core) mod publish;
 pub mod routes;
 mod task;
 

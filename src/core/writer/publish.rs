@@ -73,7 +73,8 @@ fn count_answers(gate: &Gate, answers: &[Result<(), Error>]) {
     }
 }
 
-fn records(commands: &[Command]) -> Vec<NewRecord> {
+/// The records of stored commands.
+pub(in crate::core) fn records(commands: &[Command]) -> Vec<NewRecord> {
     commands.iter().map(new_record).collect()
 }
 

@@ -1,35 +1,33 @@
 //! A process that leads shards: a leader and a refresh of the cache for each, and what the driver
 //! does between them and the servers.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::collections::VecDeque;
 
 use super::{
     MILLISECOND, Micros, SECOND,
-    servers::{Cursor, assets},
+    servers::Cursor,
     world::{Address, Message as Told, World},
 };
 use crate::core::{
     canary::Guard,
-    consumer::{
-        publish::results_of,
-        refresh::plan::{self as refresh, Refresh},
-    },
+    consumer::refresh::plan::{self as refresh, Refresh},
     leader::{Input, Leader, Output, RequestId, Why},
-    log::{self, Record},
-    result,
-    store::{self, Flush},
-    types::{Anchor, Nonce, Position, ShardId},
+    log::Record,
+    store::{self},
+    types::{Nonce, Position, ShardId},
 };
 
-/// How long a fetch waits for a first record, and how often it looks.
+/// How long a fetch waits for a first record.
 const FETCH_WAIT: Micros = 500 * MILLISECOND;
-const FETCH_LOOK: Micros = 100 * MILLISECOND;
 /// Snapshots of so many flushes wait for the cache.
 const TOLD_MAX: usize = 16;
 /// Stored results read at a time.
 const RESULTS_MAX: usize = 10_000;
 /// Whoever does not lead tries again so often.
 const TRY_AGAIN: Micros = 400 * MILLISECOND;
+
+mod caching;
+mod reading;
 
 /// What a consumer is told. `seat` is the number of the shard.
 pub(super) enum Message {
@@ -212,7 +210,7 @@ impl Consumer {
                 let opening = self.seats[seat].opening;
                 let way = world.latency();
                 world.later(way, move |world| {
-                    fetch(world, me, (seat, opening, id), cursor, count_max, until);
+                    reading::fetch(world, me, (seat, opening, id), cursor, count_max, until);
                 });
             }
             Output::Load { id, request } => world.tables(
@@ -330,32 +328,6 @@ impl Consumer {
         );
     }
 
-    fn open(
-        &mut self,
-        world: &mut World,
-        seat: usize,
-        id: RequestId,
-        from: Position,
-        anchor: Option<Anchor>,
-    ) {
-        let me = self.me;
-        self.seats[seat].opening += 1;
-        self.seats[seat].cursor = None;
-        self.seats[seat].fetched.clear();
-        let (shard, opening) = (self.seats[seat].shard, self.seats[seat].opening);
-        world.request(
-            me,
-            |world| world.now < world.log.away_until,
-            move |world| world.log.of(shard).open(from, anchor),
-            move |answer| {
-                let answer = answer.unwrap_or_else(|| Err(away()));
-                let cursor = answer.as_ref().ok().copied();
-                let opened = Input::Opened(id, answer.map(|_| ()));
-                to(Message::Opened(seat, opening, cursor, opened))
-            },
-        );
-    }
-
     fn stepped_down(&mut self, world: &mut World, seat: usize, why: &Why) {
         let shard = self.seats[seat].shard;
         world.note(self.me.process, || format!("shard {shard}: {why:?}"));
@@ -371,181 +343,5 @@ impl Consumer {
         };
         let delay = pause + world.random.below(pause);
         world.tell_in(self.me, delay, input(seat, Input::Lead));
-    }
-
-    // ---------------------------------------------------------------- results
-
-    fn publish(
-        &mut self,
-        world: &mut World,
-        seat: usize,
-        id: RequestId,
-        flush: &Arc<Flush>,
-        skip: usize,
-    ) {
-        let (me, shard) = (self.me, self.seats[seat].shard);
-        let mut results = results_of(flush, &assets());
-        let letters = flush.dead_letters.iter().map(|letter| letter.position);
-        let letters: Vec<_> = letters.skip(skip.saturating_sub(results.len())).collect();
-        results.drain(..skip.min(results.len()));
-        let all = results.len() + letters.len();
-        // A broker may take some and refuse one in the middle.
-        let broken = (world.noise().lost_after > 0 && world.chance(100) && all > 0)
-            .then(|| world.random.below(all as u64) as usize);
-        world.request(
-            me,
-            |world| world.now < world.log.away_until,
-            move |world| world.publish(shard, results, &letters, broken),
-            move |done| {
-                let count = done.map(|()| broken.unwrap_or(all));
-                let error = (count != Some(all)).then(away);
-                input(seat, Input::Published(id, count.unwrap_or(0), error))
-            },
-        );
-    }
-
-    fn republish(
-        &mut self,
-        world: &mut World,
-        seat: usize,
-        id: RequestId,
-        from: Position,
-        until: Position,
-        stored: Stored,
-    ) {
-        let (me, shard) = (self.me, self.seats[seat].shard);
-        let (stored, mut letters) = match stored {
-            Ok(stored) => stored,
-            Err(error) => {
-                let failed = Input::Republished(id, from, Some(error.to_string()));
-                return self.step(world, seat, failed);
-            }
-        };
-        letters.retain(|at| *at < until);
-        let assets = assets();
-        let results = stored
-            .iter()
-            .filter(|stored| stored.outcome.position < until);
-        let results = results
-            .map(|stored| result::render_stored(stored, &assets))
-            .collect();
-        world.request(
-            me,
-            |world| world.now < world.log.away_until,
-            move |world| world.publish(shard, results, &letters, None),
-            move |done| {
-                let (reached, error) = match done {
-                    Some(()) => (until, None),
-                    None => (from, Some("the log is away".to_owned())),
-                };
-                input(seat, Input::Republished(id, reached, error))
-            },
-        );
-    }
-
-    // ---------------------------------------------------------------- the cache
-
-    fn tell_refresh(&mut self, world: &mut World, seat: usize, told: refresh::Told) {
-        let entry = &mut self.seats[seat];
-        if entry.missed && entry.told.len() < TOLD_MAX {
-            entry.told.push_back(refresh::Told::Leads);
-            entry.missed = false;
-        }
-        if entry.told.len() < TOLD_MAX {
-            entry.told.push_back(told);
-        } else {
-            entry.missed = true;
-        }
-        self.go_on_refreshing(world, seat);
-    }
-
-    fn go_on_refreshing(&mut self, world: &mut World, seat: usize) {
-        while !self.seats[seat].refresh_is_busy {
-            let Some(told) = self.seats[seat].told.pop_front() else {
-                break;
-            };
-            self.refresh(world, seat, refresh::Input::Told(told));
-        }
-        let entry = &mut self.seats[seat];
-        if entry.refresh_is_busy {
-            return;
-        }
-        let due = world.at_mono(self.me.process, entry.refresh.due());
-        let due = due.max(world.now + MILLISECOND);
-        if entry.refresh_due.is_none_or(|known| due < known) {
-            entry.refresh_due = Some(due);
-            world.tell_in(self.me, due - world.now, to(Message::RefreshDue(seat)));
-        }
-    }
-
-    fn refresh(&mut self, world: &mut World, seat: usize, input: refresh::Input) {
-        let (me, shard) = (self.me, self.seats[seat].shard);
-        let now = world.mono(me.process);
-        let answer = move |input| to(Message::Refresh(seat, input));
-        let failed = || refresh::Input::Failed("away".into());
-        let output = self.seats[seat].refresh.step(now, input);
-        self.seats[seat].refresh_is_busy = output.is_some();
-        match output {
-            None => self.go_on_refreshing(world, seat),
-            Some(refresh::Output::Write { epoch, snapshots }) => world.request(
-                me,
-                |world| world.now < world.cache.away_until,
-                move |world| world.write_cache(shard, epoch, snapshots),
-                move |done| answer(done.map_or_else(failed, |()| refresh::Input::Written)),
-            ),
-            Some(refresh::Output::List { behind, limit }) => world.tables(
-                me,
-                move |tables, _| tables.accounts_behind(shard, behind, limit),
-                move |page| answer(page.map_or_else(|_| failed(), refresh::Input::Listed)),
-            ),
-            Some(refresh::Output::Read { accounts }) => world.tables(
-                me,
-                move |tables, now| Ok(tables.balances(now, &accounts)),
-                move |stored| {
-                    let read = stored
-                        .map(|stored| refresh::Input::read(stored.into_iter().flatten().collect()));
-                    answer(read.unwrap_or_else(|_| failed()))
-                },
-            ),
-        }
-    }
-}
-
-fn away() -> log::Error {
-    log::Error::Unavailable("the log is away".into())
-}
-
-/// Looks for records until there are some or the wait is over.
-fn fetch(
-    world: &mut World,
-    me: Address,
-    (seat, opening, id): (usize, u64, RequestId),
-    mut cursor: Cursor,
-    count_max: usize,
-    until: Micros,
-) {
-    let shard = ShardId(u16::try_from(seat).expect("a few shards"));
-    let fetched = move |cursor, answer| {
-        to(Message::Fetched(
-            seat,
-            opening,
-            cursor,
-            Input::Fetched(id, answer),
-        ))
-    };
-    if world.now < world.log.away_until {
-        return world.tell_in(
-            me,
-            until - world.now.min(until),
-            fetched(cursor, Err(away())),
-        );
-    }
-    match world.log.of(shard).read(&mut cursor, count_max) {
-        Ok(records) if records.is_empty() && world.now < until => {
-            world.later(FETCH_LOOK, move |world| {
-                fetch(world, me, (seat, opening, id), cursor, count_max, until);
-            });
-        }
-        answer => world.tell(me, fetched(cursor, answer)),
     }
 }
