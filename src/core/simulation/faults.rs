@@ -186,7 +186,9 @@ impl Fault {
                 world.cache.fall_back(usize::MAX);
                 if let Some((shard, epoch, snapshots)) = late {
                     world.later(delay, move |world| {
-                        world.cache.write(shard, epoch, snapshots)
+                        if world.cache.knows_later_epoch(shard, epoch) {
+                            world.cache.write(shard, epoch, snapshots);
+                        }
                     });
                 }
             }
