@@ -1,4 +1,4 @@
-//! A strike after every step of a leader, in many small scenarios without any other trouble.
+//! A strike after every step of a leader and of a writer, in many small scenarios without any other trouble.
 
 use std::time::Duration;
 
@@ -11,6 +11,9 @@ use super::{
 
 /// Scenarios: each is a seed with its own mix of commands and limits.
 pub const SCENARIOS: u64 = 24;
+/// Who is struck: of two consumers the first, and the only writer.
+const LEADER: usize = 0;
+const WRITER: usize = 2;
 /// Steps of a scenario that are struck at most.
 const STEPS_MAX: u64 = 5_000;
 
@@ -25,17 +28,17 @@ pub struct Exhaustive {
     pub failed: Vec<Report>,
 }
 
-/// Strikes after every step of the first leader of a scenario.
+/// Strikes after every step of the first leader and of the writer of a scenario.
 pub fn exhaustive(scenario: u64) -> Exhaustive {
     let mut done = Exhaustive {
         scenario,
         runs: 0,
         failed: Vec::new(),
     };
-    for pauses in [false, true] {
+    for (process, pauses) in [LEADER, WRITER].into_iter().flat_map(|p| [(p, false), (p, true)]) {
         for at in 1..=STEPS_MAX {
             let strike = Strike {
-                process: 0,
+                process,
                 steps: 0,
                 at,
                 pauses,

@@ -184,7 +184,7 @@ impl World {
         self.later(delay, move |world| rebase(world, shard));
     }
 
-    /// A leader made a step: the strike of an exhaustive run may be due.
+    /// A leader or a writer made a step: the strike of an exhaustive run may be due.
     pub fn stepped(&mut self, process: usize, shard: ShardId) {
         let Some(strike) = &mut self.strike else {
             return;

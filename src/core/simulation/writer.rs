@@ -111,6 +111,7 @@ impl WriterProcess {
             _ => {}
         }
         self.begin(world);
+        world.stepped(self.me.process, ShardId(0));
     }
 
     fn now(&self, world: &World) -> Instant {
