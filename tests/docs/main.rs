@@ -10,6 +10,7 @@ use std::{
 use axs::core::telemetry::metrics::{Kind, METRICS};
 
 mod codes;
+mod hazards;
 mod settings;
 
 fn root() -> &'static Path {

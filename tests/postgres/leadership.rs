@@ -68,6 +68,31 @@ async fn a_flush_that_waited_for_a_take_over_is_fenced() {
     }
 }
 
+/// A restore brings the row of an earlier time back, and the next leader has the epoch that the one
+/// from before it has: the nonces differ.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_from_before_a_restore_is_fenced() {
+    let database = Database::migrated(SHARDS).await;
+    let (before, after) = (database.store().await, database.store().await);
+    let session = database.session().await;
+    let (_, flush) = led(&before).await;
+    // As it was when this leader took over.
+    let restore = "UPDATE shard_position SET epoch = epoch - 1, nonce = 0, lease_until = 'epoch'";
+    session
+        .batch_execute(restore)
+        .await
+        .expect("an earlier row");
+    let mut leader = Leader::acquire(&after, SHARD).await;
+    assert_eq!(
+        (leader.flush.epoch, leader.flush.from),
+        (flush.epoch, flush.from)
+    );
+    let fenced = before.flush(&flush, TTL).await;
+    assert!(matches!(fenced, Err(Error::Fenced(_))), "{fenced:?}");
+    leader.tick(START);
+    leader.commit(&after).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_take_over_waits_for_a_flush_and_sees_it() {
     let database = Database::migrated(SHARDS).await;

@@ -1,15 +1,18 @@
 //! What is PostgreSQL's alone: the schema, its guards against hand-made SQL, concurrent sessions,
-//! sessions that hang or are ended. What every store does is in `tests/store`.
+//! sessions that hang, are cut off or are ended. What every store does is in `tests/store`.
 
 mod concurrency;
+mod cuts;
 #[path = "../support/database.rs"]
 #[expect(dead_code, reason = "other tests need more of it")]
 mod database;
+mod interference;
 mod journal;
 mod leadership;
 #[expect(dead_code, reason = "the suite of every store uses the rest")]
 #[path = "../support/ledger.rs"]
 mod ledger;
+mod proxy;
 mod schema;
 #[path = "../support/mod.rs"]
 mod support;

@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use axs::core::{
-    command::{Command, CommandKind},
+    command::{Command, CommandKind, Move},
     engine::Reject,
     proto::RejectCode,
-    store::{DeadLetterReason, Flush, Flushed, LoadRequest},
-    types::{AccountId, CommandId, Money, Nonce, Position, ShardId, Timestamp},
+    store::{BalanceWrite, DeadLetterReason, Flush, Flushed, LoadRequest},
+    types::{AccountId, AssetId, CommandId, Money, Nonce, Position, ShardId, Timestamp},
 };
 
 use super::{ACCOUNTS, LONG, World, same};
@@ -50,7 +50,7 @@ impl World {
         self.nonces.push(nonce);
 
         let request = LoadRequest {
-            accounts: (1..=ACCOUNTS).map(AccountId).collect(),
+            accounts: accounts(shard),
             targets: self.some_ids(3),
             hashes: self.some_ids(3),
             accepted: self.some_ids(3),
@@ -165,7 +165,15 @@ impl World {
         let other = self.other.flush(&flush, ttl).await;
         same(&self.trace, "flushed", &one, &other);
         match &one {
-            Ok(Flushed::Done) => self.answered("done"),
+            Ok(Flushed::Done) => {
+                self.answered("done");
+                let after = |end| move |write: &BalanceWrite| write.balance.available == end;
+                for (answer, end) in [("greatest", Money::MAX), ("least", Money::MIN)] {
+                    if flush.balances.iter().any(after(end)) {
+                        self.answered(answer);
+                    }
+                }
+            }
             Ok(Flushed::Already) => self.answered("already"),
             Err(error) => self.failed(error),
         }
@@ -194,7 +202,7 @@ impl World {
                 .filter(fits)
                 .nth(self.random.once_in(4).into())
                 .cloned();
-            match (self.random.below(12), command) {
+            match (self.random.below(13), command) {
                 (0, _) => leading.leader.tick(Timestamp(self.tick())),
                 (1, _) => {
                     let first = self.random.below(120) + 1;
@@ -211,6 +219,7 @@ impl World {
                         .dead_letter(DeadLetterReason::EnginePanic, command.id);
                 }
                 (4, Some(command)) => self.reverse(leading, &command),
+                (5, Some(command)) => self.go_to_an_end(leading, &command),
                 (_, Some(command)) => happen(leading, &command),
                 (_, None) => {
                     leading.leader.consume();
@@ -240,6 +249,31 @@ impl World {
             Some(target) if !taken(target) => leading.leader.reverse(target, by),
             _ => happen(leading, by),
         }
+    }
+
+    /// To the last amount that a balance can have, or away from it.
+    fn go_to_an_end(&mut self, leading: &mut Leading, command: &Command) {
+        let clearing = AccountId::clearing(leading.shard);
+        let (account, least) = match self.random.once_in(2) {
+            true => (clearing, Money::MIN),
+            false => (command.account, Money::ZERO),
+        };
+        let asset = AssetId(u32::try_from(self.random.below(2)).expect("small") + 1);
+        let stands = leading.leader.balances.get(&(account, asset));
+        let stands = stands.map_or(Money::ZERO, |balance| balance.available);
+        let ends = [Money::MAX, least, Money::ZERO];
+        let end = *self.random.pick(&ends).expect("there are some");
+        // From one end to the other is further than a delta goes: half the way then.
+        let delta = end
+            .checked_add(stands.negated())
+            .unwrap_or(stands.negated());
+        let change = Move {
+            asset,
+            available_delta: delta,
+            frozen_delta: Money::ZERO,
+        };
+        let position = leading.leader.outcome(command, None);
+        leading.leader.entries(position, &[(account, change)]);
     }
 
     /// What makes it not fit. One thing only: which of two is noticed is not promised.
@@ -273,12 +307,31 @@ impl World {
     }
 }
 
+/// What a leader loads: all of them.
+fn accounts(shard: ShardId) -> Vec<AccountId> {
+    let clearing = [AccountId::clearing(shard)];
+    (1..=ACCOUNTS).map(AccountId).chain(clearing).collect()
+}
+
 /// Numbers that were not applied, as the leader knows.
 fn seal(leading: &mut Leading, first: u64, last: u64) {
     leading.leader.consume();
     for (first, last) in leading.applied.gaps(first, last) {
         leading.leader.flush.applied.insert_range(first, last);
     }
+}
+
+/// Whether every sum stays an amount.
+fn fits(leading: &Leading, command: &Command) -> bool {
+    command.changes.iter().all(|change| {
+        let stands = (leading.leader.balances).get(&(change.account, change.primary.asset));
+        stands.is_none_or(|balance| {
+            let sum = balance
+                .available
+                .checked_add(change.primary.available_delta);
+            sum.is_some()
+        })
+    })
 }
 
 /// OPEN of a new account opens it, a CHANGE is applied mostly; the rest is rejected. What the rules
@@ -290,7 +343,7 @@ fn happen(leading: &mut Leading, command: &Command) {
             leading.opened.insert(command.account);
             leading.leader.open(command);
         }
-        (CommandKind::Change, _) if command.idempotency_key.len() > 2 => {
+        (CommandKind::Change, _) if command.idempotency_key.len() > 2 && fits(leading, command) => {
             leading.leader.apply(command);
         }
         _ => {

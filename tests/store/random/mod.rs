@@ -1,7 +1,8 @@
 //! Random sequences of statements of several writers and leaders, old and spoilt ones among them:
 //! two stores must give the same answers to all of them.
 //!
-//! `AXS_TEST_STORE_SEQUENCES` is how many sequences run, `AXS_TEST_STORE_SEED` where they start.
+//! `AXS_TEST_STORE_SEQUENCES` is how many sequences run, of `AXS_TEST_STORE_STATEMENTS` each, and
+//! `AXS_TEST_STORE_SEED` where they start.
 
 mod leaders;
 mod side;
@@ -18,10 +19,10 @@ use axs::core::{
 use leaders::Leading;
 use side::Side;
 
-/// Statements of one sequence.
-const OPERATIONS: usize = 700;
+/// Statements of one sequence when nothing else is said.
+const STATEMENTS: u64 = 500;
 /// Sequences when nothing else is said.
-const SEQUENCES: u64 = 3;
+const SEQUENCES: u64 = 8;
 /// Accounts, from 1.
 const ACCOUNTS: u64 = 8;
 /// A lease that outlives the test.
@@ -85,7 +86,7 @@ pub struct World {
 pub type Answers = BTreeMap<&'static str, u64>;
 
 /// What the sequences must have met, so that equal answers say something.
-pub const ANSWERS: [&str; 12] = [
+pub const ANSWERS: [&str; 14] = [
     "accepted",
     "already",
     "block closed",
@@ -93,7 +94,9 @@ pub const ANSWERS: [&str; 12] = [
     "done",
     "duplicate",
     "fenced",
+    "greatest",
     "key unknown",
+    "least",
     "number taken",
     "other content",
     "refused",
@@ -110,10 +113,10 @@ pub async fn compare(seed: u64, one: Store, other: Store) -> Answers {
         accepted: Vec::new(),
         leading: Vec::new(),
         nonces: Vec::new(),
-        trace: Vec::new(),
+        trace: vec![format!("seed {seed}")],
         answers: Answers::new(),
     };
-    for _ in 0..OPERATIONS {
+    for _ in 0..number("AXS_TEST_STORE_STATEMENTS", STATEMENTS) {
         world.step().await;
     }
     for shard in [ShardId(0), ShardId(1)] {
@@ -124,14 +127,17 @@ pub async fn compare(seed: u64, one: Store, other: Store) -> Answers {
     world.answers
 }
 
-/// The seeds to run.
-pub fn seeds() -> std::ops::Range<u64> {
-    let number = |name, default| match std::env::var(name) {
+fn number(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
         Ok(text) => text
             .parse()
             .unwrap_or_else(|_| panic!("`{name}` is no number: `{text}`")),
         Err(_) => default,
-    };
+    }
+}
+
+/// The seeds to run.
+pub fn seeds() -> std::ops::Range<u64> {
     let first = number("AXS_TEST_STORE_SEED", 1);
     first..first + number("AXS_TEST_STORE_SEQUENCES", SEQUENCES)
 }
@@ -157,7 +163,8 @@ pub fn same<T: PartialEq + std::fmt::Debug>(
         .collect::<Vec<_>>();
     assert!(
         equal,
-        "{}\n{what}:\n  {one:?}\n  {other:?}",
+        "{}\n{}\n{what}:\n  {one:?}\n  {other:?}",
+        trace[0],
         last.join("\n")
     );
 }
@@ -242,7 +249,10 @@ impl World {
     }
 
     async fn read_history(&mut self) {
-        let account = AccountId(self.random.below(ACCOUNTS) + 1);
+        let account = match self.random.once_in(8) {
+            true => AccountId::clearing(self.random.shard()),
+            false => AccountId(self.random.below(ACCOUNTS) + 1),
+        };
         let asset = AssetId(u32::try_from(self.random.below(2)).expect("small") + 1);
         let one = self.one.balances(account).await;
         let other = self.other.balances(account).await;

@@ -26,6 +26,8 @@ use crate::core::{config, store::Error};
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 /// A peer that is silent is asked after so long whether it is there.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+/// It is gone if it is silent to so many.
+const KEEPALIVES_MAX: u32 = 3;
 /// Every statement of ours goes by keys in arrays, so the plan that suits is always the nested
 /// loop over indexes, whatever the statistics of the day say; and it is planned once.
 const PLANNER: &str = "-c jit=off -c plan_cache_mode=force_generic_plan -c enable_hashjoin=off \
@@ -75,18 +77,23 @@ impl Target {
         let mut config: Config = url.parse().map_err(|error| {
             Error::Mismatch(format!("`postgres.url` is no PostgreSQL URL: {error}"))
         })?;
+        // The server asks too: of a client that was cut off behind its statement, and before the
+        // message that ends it, no time-out of the server's rids the rows that it holds.
         let options = format!(
-            "{} {PLANNER} -c statement_timeout={} -c idle_in_transaction_session_timeout={}",
+            "{} {PLANNER} -c statement_timeout={} -c idle_in_transaction_session_timeout={} \
+             -c tcp_keepalives_idle={idle} -c tcp_keepalives_interval={idle} \
+             -c tcp_keepalives_count={KEEPALIVES_MAX}",
             config.get_options().unwrap_or_default(),
             settings.statement_timeout.as_millis(),
             settings.statement_timeout.as_millis(),
+            idle = KEEPALIVE_IDLE.as_secs(),
         );
         config
             .options(options.trim())
             .connect_timeout(settings.connect_timeout)
             .keepalives_idle(KEEPALIVE_IDLE)
             .keepalives_interval(KEEPALIVE_IDLE)
-            .keepalives_retries(3)
+            .keepalives_retries(KEEPALIVES_MAX)
             .tcp_user_timeout(settings.statement_timeout);
         let address = address(&config);
         Ok(Self {
