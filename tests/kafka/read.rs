@@ -7,6 +7,10 @@ use axs::core::{
     types::{Position, ShardId},
 };
 use bytes::Bytes;
+use rdkafka::{
+    ClientConfig,
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
 
 use crate::{
     all_ok, diverged,
@@ -202,6 +206,50 @@ async fn opening_again_starts_exactly_there() {
         );
         before = reader;
     }
+}
+
+/// The end of a transaction takes an offset and is no record. We use none, but a topic that another
+/// tool wrote to, or compacted, has such holes: positions are never computed from counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_with_holes_is_read_whole() {
+    let topics = Topics::create(1).await;
+    let log = topics.log().await;
+    for number in 0..2 {
+        all_ok(&log.append(commands(0, number * 2..number * 2 + 2)).await);
+        append_in_transaction(&topics);
+    }
+    let ends = log.ends().await.expect("an answer");
+    assert_eq!(ends, [at(8)], "six records and two holes");
+    let mut reader = log.open(ShardId(0), at(0), None).await.expect("opened");
+    let records = read(&mut reader, 6).await;
+    assert_eq!(offsets(&records), [0, 1, 2, 4, 5, 6]);
+    let behind = reader.fetch(1, usize::MAX, Duration::ZERO).await;
+    assert_eq!(behind.expect("the end is no gap"), []);
+    drop(reader);
+    // Behind each of them, which may be a hole, or the hole at the end.
+    for (record, rest) in records.iter().zip(1..) {
+        let from = record.position.next();
+        let opened = log.open(ShardId(0), from, Some(record.anchor())).await;
+        let mut reader = opened.expect("it is the record before");
+        let found = read(&mut reader, records.len() - rest).await;
+        assert_eq!(found, records[rest..], "from {from}");
+    }
+}
+
+/// One record, by a tool that is not ours.
+fn append_in_transaction(topics: &Topics) {
+    let mut client = ClientConfig::new();
+    let brokers = topics.settings.brokers.as_deref().expect("set");
+    client
+        .set("bootstrap.servers", brokers)
+        .set("transactional.id", &topics.settings.topic_prefix);
+    let producer: BaseProducer = client.create().expect("a producer");
+    producer.init_transactions(PATIENCE).expect("a session");
+    producer.begin_transaction().expect("begun");
+    let record = BaseRecord::<(), str>::to(&topics.names.commands).partition(0);
+    let sent = producer.send(record.payload("by another tool"));
+    sent.map_err(|(error, _)| error).expect("queued");
+    producer.commit_transaction(PATIENCE).expect("committed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

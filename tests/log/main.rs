@@ -6,6 +6,7 @@ mod file;
 #[expect(dead_code, reason = "what is Kafka's alone is tested in `kafka`")]
 mod kafka;
 mod logs;
+mod random;
 mod suite;
 #[path = "../support/mod.rs"]
 mod support;

@@ -84,25 +84,20 @@ impl Index {
         self.shards.iter().map(end).collect()
     }
 
-    fn get(&self, shard: ShardId, index: usize) -> Option<Record> {
-        let slots = lock(&self.shards[usize::from(shard.0)].slots);
-        let slot = slots.get(index)?;
-        Some(slot.item.record(position(index), slot.log_time))
-    }
-
     /// At least one record, if there is one.
-    fn read(&self, shard: ShardId, next: usize, count_max: usize, bytes_max: usize) -> Vec<Record> {
-        let shard = &self.shards[usize::from(shard.0)];
+    fn read(&self, from: &Place, count_max: usize, bytes_max: usize) -> Vec<Record> {
+        let shard = &self.shards[usize::from(from.shard.0)];
         let end = *shard.end.borrow();
         let slots = lock(&shard.slots);
         let mut bytes = 0_usize;
         let mut records = Vec::new();
-        for (index, slot) in slots.iter().enumerate().take(end).skip(next) {
+        for (index, slot) in slots.iter().enumerate().take(end).skip(from.next) {
             bytes = bytes.saturating_add(slot.item.bytes());
             if records.len() >= count_max || (bytes > bytes_max && !records.is_empty()) {
                 break;
             }
-            records.push(slot.item.record(position(index), slot.log_time));
+            let position = Position::new(from.generation, position(index).offset());
+            records.push(slot.item.record(position, slot.log_time));
         }
         records
     }
@@ -111,9 +106,16 @@ impl Index {
 /// Reads one shard's records in order.
 pub struct Reader {
     index: Arc<Index>,
-    shard: ShardId,
-    next: usize,
+    place: Place,
     end: watch::Receiver<usize>,
+}
+
+/// Where the reading stands.
+struct Place {
+    shard: ShardId,
+    /// Of the position that it began at: as in Kafka the log does not know it.
+    generation: u16,
+    next: usize,
 }
 
 impl Reader {
@@ -129,26 +131,33 @@ impl Reader {
         }
         let end = index.shards[usize::from(shard.0)].end.subscribe();
         let last = position(*end.borrow());
-        if from < Position::ZERO || from > last {
+        if from < Position::ZERO || from.offset() > last.offset() {
             return Err(Error::Diverged(format!(
                 "shard {shard} was applied up to position {from}, but its log goes from 0 to \
                  {last}: put the log file back that belongs to it"
             )));
         }
-        let next = usize::try_from(from.0).expect("not above the number of records");
-        if let Some(anchor) = anchor {
-            let before = next.checked_sub(1).and_then(|last| index.get(shard, last));
-            if before.is_none_or(|record| record.anchor() != anchor) {
+        let next = usize::try_from(from.offset()).expect("not above the number of records");
+        let mut place = Place {
+            shard,
+            generation: from.generation(),
+            next,
+        };
+        // Where the log begins nothing is left to compare with.
+        if let (Some(anchor), Some(before)) = (anchor, next.checked_sub(1)) {
+            place.next = before;
+            let found = index.read(&place, 1, usize::MAX);
+            if found.iter().all(|record| record.anchor() != anchor) {
                 return Err(Error::Diverged(format!(
                     "the record of shard {shard} before position {from} is not the one that was \
                      applied: put the log file back that belongs to it"
                 )));
             }
+            place.next = next;
         }
         Ok(Self {
             index: index.clone(),
-            shard,
-            next,
+            place,
             end,
         })
     }
@@ -160,14 +169,14 @@ impl Reader {
         bytes_max: usize,
         wait: Duration,
     ) -> Result<Vec<Record>, Error> {
-        let next = self.next;
+        let next = self.place.next;
         if *self.end.borrow() <= next {
             // The index, which this reader holds, keeps the sender: it cannot be closed, and what
             // else ends the wait shows below.
             let _ = time::timeout(wait, self.end.wait_for(|&end| end > next)).await;
         }
-        let records = self.index.read(self.shard, next, count_max, bytes_max);
-        self.next += records.len();
+        let records = self.index.read(&self.place, count_max, bytes_max);
+        self.place.next += records.len();
         Ok(records)
     }
 }
