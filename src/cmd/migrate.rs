@@ -50,7 +50,11 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     let schema = migrate::run(&settings.postgres, &settings.cluster).await?;
     let topics = match args.skip_kafka {
         true => admin::Report::default(),
-        false => admin::ensure_topics(&settings.kafka, schema.shards).await?,
+        false => {
+            let store = service::store(&settings, "axs-migrate").await?;
+            service::topics(&store, &settings.kafka.topic_prefix).await?;
+            admin::ensure_topics(&settings.kafka, schema.shards).await?
+        }
     };
     for warning in &topics.warnings {
         tracing::warn!(warning, "a topic should be mended");

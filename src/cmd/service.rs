@@ -123,36 +123,54 @@ pub async fn store(settings: &Settings, name: &str) -> Result<Store> {
     Ok(Store::Postgres(store))
 }
 
-/// Kafka, or what is missing. Refuses a database that is older than what the log has seen.
+/// Kafka, or what is missing. Refuses another log than the one in use, and a database that is older
+/// than what the log has seen.
 async fn log(settings: &Settings, store: &Store, shards: u16, name: &str) -> Result<Log> {
     if settings.kafka.brokers.is_none() {
         return Err(missing("kafka.brokers", "--kafka-brokers").into());
     }
+    let prefix = &settings.kafka.topic_prefix;
+    // First: topics of another name that do not exist are not to be made.
+    topics(store, prefix).await?;
     let log = Log::Kafka(log::kafka::Log::connect(&settings.kafka, shards, name).await?);
-    match startup::check(store, &log).await {
+    match startup::check(store, &log, prefix).await {
         Ok(()) => Ok(log),
         Err(startup::Error::Log(error @ log::Error::Unavailable(_))) => {
             tracing::warn!(%error, "cannot tell yet whether the database went back in time");
-            check_later(store.clone(), log.clone());
+            check_later(store.clone(), log.clone(), prefix.clone());
             Ok(log)
         }
-        Err(error @ startup::Error::WentBack { .. }) => {
-            let text = error.to_string();
-            let (message, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
-            Err(Failure::new(Exit::Configuration, message).hint(hint).into())
-        }
-        Err(error) => Err(error.into()),
+        Err(error) => Err(refusal(error)),
     }
 }
 
-/// Compares as soon as the log answers, and ends the process if the database went back in time.
-fn check_later(store: Store, log: Log) {
+/// Refuses other topics than those in use.
+pub async fn topics(store: &Store, prefix: &str) -> Result<()> {
+    startup::check_topics(store, prefix).await.map_err(refusal)
+}
+
+/// With the exit code of settings, where waiting changes nothing.
+fn refusal(error: startup::Error) -> anyhow::Error {
+    if !error.is_refusal() {
+        return match error {
+            startup::Error::Store(error) => error.into(),
+            startup::Error::Log(error) => error.into(),
+            error => error.into(),
+        };
+    }
+    let text = error.to_string();
+    let (message, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+    Failure::new(Exit::Configuration, message).hint(hint).into()
+}
+
+/// Compares as soon as the log answers, and ends the process if the two do not belong together.
+fn check_later(store: Store, log: Log, prefix: String) {
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
-            match startup::check(&store, &log).await {
+            match startup::check(&store, &log, &prefix).await {
                 Ok(()) => return,
-                Err(error @ startup::Error::WentBack { .. }) => {
+                Err(error) if error.is_refusal() => {
                     tracing::error!("{error}");
                     std::process::exit(i32::from(Exit::Configuration as u8));
                 }

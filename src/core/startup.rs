@@ -1,4 +1,5 @@
-//! What a process checks before it takes part: that the database did not go back in time.
+//! What a process checks before it takes part: that the log is the one that the database's positions
+//! are of, and that the database did not go back in time.
 
 use crate::core::{
     log::{self, Log},
@@ -15,12 +16,37 @@ pub enum Error {
     /// The log did not answer.
     #[error(transparent)]
     Log(#[from] log::Error),
+    /// The settings name other topics than those that the positions are of.
+    #[error(
+        "kafka.topic_prefix is `{ours}`, but the cluster's commands and results are in the topics of \
+         `{stands}`\nhint: set it to `{stands}`; moving to other topics is `axs shards rebase`, which \
+         comes with a later version"
+    )]
+    OtherTopics {
+        /// Of the settings.
+        ours: String,
+        /// Of the database.
+        stands: String,
+    },
+    /// The brokers are of another Kafka cluster than the one that the positions are of.
+    #[error(
+        "kafka.brokers leads to the Kafka cluster `{ours}`, but the cluster's commands and results \
+         are in `{stands}`\nhint: correct kafka.brokers; moving to another Kafka cluster is `axs \
+         shards rebase`, which comes with a later version"
+    )]
+    OtherKafka {
+        /// Of the brokers.
+        ours: String,
+        /// Of the database.
+        stands: String,
+    },
     /// The log has results that the database knows nothing of.
     #[error(
         "the database went back in time: shard {shard} has published results up to position \
          {published} under epoch {published_epoch}, the database stands at position {next} under \
          epoch {epoch}\nhint: bring the newer database back; until then nothing may be accepted or \
-         applied on this one, because command ids would be given out twice"
+         applied on this one, because command ids would be given out twice; `axs shards recover`, \
+         which goes on without it, comes with a later version"
     )]
     WentBack {
         /// Which shard.
@@ -36,11 +62,52 @@ pub enum Error {
     },
 }
 
-/// Refuses a database that was restored to an earlier state: results are published after their
+impl Error {
+    /// Nothing that waiting could change.
+    pub fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::OtherTopics { .. } | Self::OtherKafka { .. } | Self::WentBack { .. }
+        )
+    }
+}
+
+/// Refuses settings that name other topics than those in use. Topics that were not reached yet are
+/// not noted: they may turn out not to fit.
+pub async fn check_topics(store: &Store, prefix: &str) -> Result<(), Error> {
+    // The store in memory has its log file.
+    let Store::Postgres(store) = store else {
+        return Ok(());
+    };
+    match store.named_log().await?.prefix {
+        Some(stands) if stands != prefix => Err(Error::OtherTopics {
+            ours: prefix.to_owned(),
+            stands,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses another Kafka cluster than the one in use; notes it, and its topics, where none is.
+async fn check_kafka(store: &Store, log: &Log, prefix: &str) -> Result<(), Error> {
+    let (Log::Kafka(kafka), Store::Postgres(store)) = (log, store) else {
+        return Ok(());
+    };
+    // Not every broker has an id to tell.
+    let ours = kafka.cluster_id().await.ok();
+    let stands = store.name_log(prefix, ours.clone()).await?;
+    match (ours, stands.cluster_id) {
+        (Some(ours), Some(stands)) if ours != stands => Err(Error::OtherKafka { ours, stands }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses another log, and a database that was restored to an earlier state: results are published after their
 /// commit only, so that the last one in the log must be known to the row of its shard.
-pub async fn check(store: &Store, log: &Log) -> Result<(), Error> {
+pub async fn check(store: &Store, log: &Log, prefix: &str) -> Result<(), Error> {
     // In this order: what is published meanwhile is newer than what was read.
     let results = log.last_results().await?;
+    check_kafka(store, log, prefix).await?;
     let rows = store.shard_rows().await?;
     for (row, result) in rows.iter().zip(results) {
         if let Some(result) = result {

@@ -4,7 +4,7 @@
 //! - `exact`: files of commands give exactly what independent models say they must;
 //! - `kills`: so they do when any process is killed in the middle; `outages`: or away for a while;
 //! - `members`: several processes share the work; `outbox`: what was lost on the way arrives;
-//! - `restore`: what comes back from an earlier time;
+//! - `refusals`: what does not fit together is refused; `restore`: what comes back from an earlier time;
 //! - `audit`: what must hold in the end, wherever one looks; `watchers`: it would notice.
 
 #[path = "../support/cluster.rs"]
@@ -36,5 +36,6 @@ mod kills;
 mod members;
 mod outages;
 mod outbox;
+mod refusals;
 mod restore;
 mod watchers;

@@ -167,6 +167,21 @@ impl Cluster {
         format!("http://{}", self.servers[0].grpc)
     }
 
+    /// Of every process, and of commands beside them.
+    pub fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// From now on processes are started with this setting.
+    pub fn set(&mut self, name: &str, value: &str) {
+        let pair = (name.to_owned(), value.to_owned());
+        self.environment.push(pair.clone());
+        let processes = self.servers.iter_mut().chain(&mut self.consumers);
+        for process in processes.chain(&mut self.outboxes) {
+            process.set(pair.clone());
+        }
+    }
+
     /// The test's own; it goes with the cluster.
     pub fn folder(&self) -> &Path {
         self.folder.path()

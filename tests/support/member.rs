@@ -88,6 +88,21 @@ impl Process {
         )
     }
 
+    /// Starts it again, and waits for nothing.
+    pub fn respawn(&mut self) {
+        self.spawn();
+    }
+
+    /// It is started with this setting from now on.
+    pub fn set(&mut self, setting: (String, String)) {
+        self.environment.push(setting);
+    }
+
+    /// Its page of readiness, with the status; 0: it does not answer.
+    pub async fn ready_page(&self) -> (u16, String) {
+        get(&self.admin, "/readyz").await.unwrap_or_default()
+    }
+
     /// No time for last words.
     pub fn kill9(&mut self) {
         let mut child = self.child.take().expect("it runs");

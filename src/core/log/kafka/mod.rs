@@ -274,8 +274,9 @@ fn check_topic(consumer: &Consumer, topic: &str, shards: u16) -> Result<(), Erro
     }
     Err(Error::Refused(format!(
         "the topic `{topic}` has {partitions} partitions, but the cluster has {shards} shards: \
-         partitions cannot be taken away, and accounts do not move to new ones; use another \
-         `kafka.topic_prefix` and run `axs migrate`"
+         partitions cannot be taken away, and accounts do not move to new ones; bring a topic with \
+         {shards} back; moving to other topics is `axs shards rebase`, which comes with a later \
+         version"
     )))
 }
 

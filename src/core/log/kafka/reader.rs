@@ -229,7 +229,8 @@ impl Reader {
         Err(Error::Diverged(format!(
             "shard {}: the record before offset {offset} of {} is not the one that was applied \
              there: the topic was made anew, or lost records that it had acknowledged; when it is \
-             clear which log is right, run `axs shards rebase`",
+             clear which log is right, `axs shards rebase`, which comes with a later version, goes on \
+             with it",
             self.claim.shard(),
             self.topic()
         )))
@@ -280,14 +281,15 @@ async fn check_range(consumer: &Arc<Consumer>, shard: ShardId, offset: i64) -> R
         return Err(Error::Diverged(format!(
             "shard {shard}: offset {offset} is to be read next, but {topic} ends at {high}: the \
              topic was made anew, or lost records that it had acknowledged; when it is clear which \
-             log is right, run `axs shards rebase`"
+             log is right, `axs shards rebase`, which comes with a later version, goes on with it"
         )));
     }
     if offset < low {
         return Err(Error::Diverged(format!(
             "shard {shard}: offset {offset} is to be read next, but {topic} begins at {low}: \
-             records were deleted, or expired, before they were applied; run `axs shards rebase`, \
-             which produces again what is pending, and give the topic a longer retention"
+             records were deleted, or expired, before they were applied; give the topic a longer \
+             retention; `axs shards rebase`, which produces again what is pending, comes with a later \
+             version"
         )));
     }
     Ok(low)

@@ -19,7 +19,10 @@ use futures::{FutureExt, TryFutureExt, future::BoxFuture};
 use tokio::{sync::Mutex, time::timeout};
 use tokio_postgres::{Config, NoTls};
 
-use super::error::{Effect, explain};
+use super::{
+    error::{Effect, explain},
+    witness::{self, AskStanding, Standing, Witness},
+};
 use crate::core::{config, store::Error};
 
 /// We wait for so long beyond the server's own `statement_timeout` before we give an answer up.
@@ -64,6 +67,7 @@ pub(super) struct Target {
     address: String,
     connect_timeout: Duration,
     statement_timeout: Duration,
+    witness: Witness,
 }
 
 impl Target {
@@ -102,6 +106,7 @@ impl Target {
             address,
             connect_timeout: settings.connect_timeout,
             statement_timeout: settings.statement_timeout,
+            witness: Witness::default(),
         })
     }
 
@@ -122,10 +127,25 @@ impl Target {
             .connect(NoTls)
             .await
             .map_err(|error| ConnectionError::BadConnection(with_sources(&error)))?;
-        AsyncPgConnection::try_from_client_and_connection(client, connection).await
+        let mut connection =
+            AsyncPgConnection::try_from_client_and_connection(client, connection).await?;
+        let seen = self.witness.seen();
+        let rows: Vec<witness::Row> = AskStanding {}
+            .load(&mut connection)
+            .await
+            .map_err(|error| ConnectionError::BadConnection(with_sources(&error)))?;
+        let standing = Standing::of(rows.into_iter().next());
+        standing
+            .and_then(|now| self.witness.check(seen, now))
+            .map_err(ConnectionError::BadConnection)?;
+        Ok(connection)
     }
 
+    /// `Mismatch` once the server was found to have gone back in time.
     fn unavailable(&self, cause: &str) -> Error {
+        if let Some(why) = self.witness.refusal() {
+            return Error::Mismatch(why);
+        }
         Error::Unavailable(format!("PostgreSQL at {}: {cause}", self.address))
     }
 
@@ -199,6 +219,16 @@ impl Readers {
     {
         let answer = self.clone().run_erased(work(statement));
         in_task(Box::pin(answer)).await.map(rows)
+    }
+
+    /// Remembers how far the server is, or refuses it.
+    pub async fn witness(&self) -> Result<(), Error> {
+        let witness = &self.target.witness;
+        let seen = witness.seen();
+        let rows: Vec<witness::Row> = self.run(AskStanding {}).await?;
+        let standing = Standing::of(rows.into_iter().next());
+        let standing = standing.map_err(|why| self.target.unavailable(&why))?;
+        witness.check(seen, standing).map_err(Error::Mismatch)
     }
 
     async fn run_erased(self, work: Work) -> Result<Rows, Error> {

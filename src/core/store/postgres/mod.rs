@@ -2,7 +2,8 @@
 //! function in `migrations/postgres`, which hold the logic that must be atomic.
 //!
 //! - `connection`: pool, single connections, time-outs; `error`: what a SQLSTATE means;
-//!   `statement`: prepared statements; `numeric`: values on the wire;
+//!   `statement`: prepared statements; `numeric`: values on the wire; `witness`: whether the server
+//!   went back in time;
 //! - `migrate`: the schema; `registry`: shards, assets, members, health;
 //! - `accept`: blocks and acceptance; `lease`: leadership; `load` and `flush`: the leader's work;
 //! - `parts` and `journal`: the journal in and out; `results`, `read`, `history`, `outbox`: reads.
@@ -32,8 +33,10 @@ mod read;
 mod registry;
 mod results;
 mod statement;
+mod witness;
 
 pub use migrate::SCHEMA_VERSION;
+pub use registry::LogName;
 
 /// The store of one process. Cheap to clone; clones share the connections.
 #[derive(Clone)]

@@ -26,10 +26,27 @@ statement! {
 
 statement! {
     /// Schema version, shards, and whether the server is the one that the cluster was made on.
-    Cluster {} -> (Nullable<Text>, Nullable<SmallInt>, Nullable<Bool>) =
+    /// And whether a commit is durable when it is answered.
+    Cluster {} -> (Nullable<Text>, Nullable<SmallInt>, Nullable<Bool>, Bool) =
     "SELECT (SELECT max(version) FROM __diesel_schema_migrations)::text,
         (SELECT shards FROM cluster), (SELECT c.system_identifier = s.system_identifier
-            FROM cluster c CROSS JOIN pg_control_system() s)"
+            FROM cluster c CROSS JOIN pg_control_system() s),
+        current_setting('synchronous_commit') <> 'off'"
+}
+
+statement! {
+    /// Says which log the positions are of, where nothing stands. No id: it is not known.
+    NameLog { prefix: String => Text, id: Option<String> => Nullable<Text> } -> (Bool) =
+    "UPDATE cluster SET kafka_topic_prefix = coalesce(kafka_topic_prefix, $1),
+            kafka_cluster_id = coalesce(kafka_cluster_id, $2)
+        WHERE kafka_topic_prefix IS NULL OR kafka_cluster_id IS NULL AND $2 IS NOT NULL
+        RETURNING only_row"
+}
+
+statement! {
+    /// Which log the positions are of.
+    NamedLog {} -> (Nullable<Text>, Nullable<Text>) =
+    "SELECT kafka_topic_prefix, kafka_cluster_id FROM cluster"
 }
 
 statement! {
@@ -85,6 +102,16 @@ struct Found {
     version: Option<String>,
     shards: Option<u16>,
     other_server: bool,
+    loses_commits: bool,
+}
+
+/// The log that the positions are of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogName {
+    /// `kafka.topic_prefix`.
+    pub prefix: Option<String>,
+    /// Of the Kafka cluster.
+    pub cluster_id: Option<String>,
 }
 
 impl Store {
@@ -101,14 +128,17 @@ impl Store {
                 "the database has schema {version}, this program needs {SCHEMA_VERSION}: run \
                  `axs migrate`"
             ))),
-            Ordering::Greater => Err(Error::Mismatch(format!(
-                "the database has schema {version}, this program knows {SCHEMA_VERSION}: run a \
-                 newer `axs`, the one whose `axs migrate` was run last"
-            ))),
+            Ordering::Greater => Err(later_schema(&version)),
             Ordering::Equal if cluster.other_server => Err(Error::Mismatch(
                 "the database is on another server than the one that the cluster was made on, as \
                  a restored copy is: it may lack commands that were accepted; connect to the \
                  server itself or to a physical replica of it"
+                    .into(),
+            )),
+            Ordering::Equal if cluster.loses_commits => Err(Error::Mismatch(
+                "`synchronous_commit` is off: a crash of PostgreSQL would lose commands that were \
+                 answered ACCEPTED, and outcomes that were seen; set it to on, for the server, the \
+                 database and the user"
                     .into(),
             )),
             Ordering::Equal => cluster.shards.ok_or_else(|| {
@@ -117,18 +147,44 @@ impl Store {
         }
     }
 
+    /// `Mismatch` when a later program has migrated the database.
+    pub async fn refuse_later_schema(&self) -> Result<(), Error> {
+        match self.cluster().await?.version {
+            Some(version) if version.as_str() > SCHEMA_VERSION => Err(later_schema(&version)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The log that the positions are of: this one, where none stands.
+    pub async fn name_log(&self, prefix: &str, id: Option<String>) -> Result<LogName, Error> {
+        let name = NameLog {
+            prefix: prefix.to_owned(),
+            id,
+        };
+        let _: Vec<(bool,)> = self.control.run(Effect::Writes, name).await?;
+        self.named_log().await
+    }
+
+    /// The log that the positions are of, as far as a process has said so.
+    pub async fn named_log(&self) -> Result<LogName, Error> {
+        let rows: Vec<(Option<String>, Option<String>)> = self.readers.run(NamedLog {}).await?;
+        let (prefix, cluster_id) = first(rows)?;
+        Ok(LogName { prefix, cluster_id })
+    }
+
     async fn cluster(&self) -> Result<Found, Error> {
         let rows: Vec<(bool,)> = self.readers.run(HasSchema {}).await?;
         if rows != [(true,)] {
             return Ok(Found::default());
         }
-        type Row = (Option<String>, Option<i16>, Option<bool>);
+        type Row = (Option<String>, Option<i16>, Option<bool>, bool);
         let rows: Vec<Row> = self.readers.run(Cluster {}).await?;
-        let (version, shards, same_server) = rows.into_iter().next().unwrap_or_default();
+        let (version, shards, same_server, is_durable) = first(rows)?;
         Ok(Found {
             version,
             shards: shards.and_then(|shards| shards.try_into().ok()),
             other_server: same_server == Some(false),
+            loses_commits: !is_durable,
         })
     }
 
@@ -161,6 +217,7 @@ impl Store {
         let started = Instant::now();
         let settings = self.readers.run(DurabilitySettings {}).await?;
         let latency = started.elapsed();
+        self.readers.witness().await?;
         let cluster = self.cluster().await?;
         Ok(Health {
             settings,
@@ -190,6 +247,13 @@ impl Store {
         let _: Vec<(i64,)> = self.control.run(Effect::Writes, leave).await?;
         Ok(())
     }
+}
+
+fn later_schema(version: &str) -> Error {
+    Error::Mismatch(format!(
+        "the database has schema {version}, this program knows {SCHEMA_VERSION}: run a newer \
+         `axs`, the one whose `axs migrate` was run last"
+    ))
 }
 
 /// The only row of an answer that always has one.
