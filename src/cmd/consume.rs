@@ -50,6 +50,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         cache,
         name: name.clone(),
     };
+    service.is_up();
     tracing::info!(name, admin = %service.admin.address, shards = count, "leading");
     consumer::run(parts, &settings.consume, shards, service.shutdown.clone()).await?;
     Ok(())

@@ -59,6 +59,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     }
     let service = Service::start(settings.admin.listen.unwrap_or(ADMIN)).await?;
     service.watch(&store, Some(&log), None);
+    service.is_up();
     tracing::info!(name, admin = %service.admin.address, shards, "watching");
     outbox.run(service.shutdown.clone()).await;
     Ok(())

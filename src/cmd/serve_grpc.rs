@@ -65,6 +65,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         outcomes: outcomes.clone(),
         registry,
     };
+    service.is_up();
     tracing::info!(
         grpc = %settings.grpc.listen,
         admin = %service.admin.address,

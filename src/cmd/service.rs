@@ -12,7 +12,7 @@ use axs::core::{
     store::{self, Store},
     telemetry::{
         admin::{Admin, Version},
-        health::Health,
+        health::{Health, Reporter},
         metrics,
     },
 };
@@ -32,6 +32,7 @@ pub struct Service {
     /// Cancelled by the first SIGTERM or SIGINT; a second one ends the process at once.
     pub shutdown: CancellationToken,
     pub admin: Admin,
+    starting: Reporter,
 }
 
 impl Service {
@@ -39,6 +40,8 @@ impl Service {
     pub async fn start(admin: SocketAddr) -> Result<Self> {
         warn_beyond_loopback("admin.listen", admin);
         let health = Health::default();
+        // The admin port answers from now on.
+        let starting = health.reported("start");
         let version = Version {
             version: env!("CARGO_PKG_VERSION"),
             commit: env!("AXS_COMMIT"),
@@ -56,7 +59,13 @@ impl Service {
             health,
             shutdown,
             admin,
+            starting,
         })
+    }
+
+    /// Nothing that could still fail is left of the start.
+    pub fn is_up(&self) {
+        self.starting.set(Ok("done".into()));
     }
 
     /// Adds readiness checks of the servers in use.

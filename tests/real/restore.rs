@@ -3,6 +3,8 @@
 use crate::{
     audit::redis_agrees,
     cluster::{Cluster, Options},
+    member::{PATIENCE, Process, eventually},
+    stack::Stack,
     stream::Stream,
 };
 
@@ -46,6 +48,83 @@ async fn a_database_that_went_back_in_time_is_refused() {
             process.name
         );
     }
+}
+
+/// Waits until every process has looked how far the server is: each look has another latency, and
+/// the second one from now on was begun after now.
+async fn all_looked(cluster: &Cluster) {
+    let processes = cluster.servers.iter().chain(&cluster.outboxes);
+    for process in processes.chain(&cluster.consumers) {
+        let mut seen = is_ready(process).await;
+        for _ in 0..2 {
+            seen = eventually(PATIENCE, async || match is_ready(process).await {
+                now if now != seen => Ok(now),
+                now => Err(now),
+            })
+            .await;
+        }
+    }
+}
+
+/// The latency that its page tells.
+async fn is_ready(process: &Process) -> String {
+    eventually(PATIENCE, async || match process.ready_page().await {
+        (200, page) => {
+            let (_, rest) = page.split_once("answers in ").expect("of PostgreSQL");
+            Ok(rest.split('"').next().expect("its end").to_owned())
+        }
+        other => Err(format!("{other:?}")),
+    })
+    .await
+}
+
+/// The server's data of an earlier time is put in its place while all processes run: those that
+/// have seen more refuse it, for good, and change nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_goes_back_under_running_processes_is_refused() {
+    let stream = Stream::load();
+    let stack = Stack::start(&["postgres"]);
+    let mut cluster = Cluster::start(Options {
+        stack: Some(&stack),
+        ..Options::of(&stream, 2)
+    })
+    .await;
+    stack.down("postgres");
+    stack.copy_aside("postgres");
+    stack.up("postgres");
+    all_looked(&cluster).await;
+    cluster.send(&stream.commands, "applied");
+    all_looked(&cluster).await;
+    let commands = "SELECT count(*) FROM command";
+    assert!(cluster.count(commands).await > 0);
+    stack.kill9("postgres");
+    // A crash alone is none: the same data again.
+    stack.up("postgres");
+    cluster.is_led().await;
+    all_looked(&cluster).await;
+
+    stack.down("postgres");
+    stack.bring_copy_back("postgres");
+    stack.up("postgres");
+    let epochs = "SELECT sum(epoch)::bigint FROM shard_position";
+    let before = cluster.count(epochs).await;
+    let processes = cluster.servers.iter().chain(&cluster.outboxes);
+    for process in processes.chain(&cluster.consumers) {
+        eventually(PATIENCE, async || match process.ready_page().await {
+            (503, page) if page.contains("the database went back in time") => Ok(()),
+            other => Err(format!("`{}`: {other:?}", process.name)),
+        })
+        .await;
+        let log = process.tail();
+        assert!(log.contains("axs shards recover"), "{log}");
+    }
+    assert_eq!(cluster.count(commands).await, 0, "nothing is accepted");
+    assert_eq!(cluster.count(epochs).await, before, "nothing is led");
+    // A new process has seen nothing, but the results in the log have.
+    let consumer = &mut cluster.consumers[0];
+    assert!(consumer.sigterm().await.0.success());
+    let (status, log) = consumer.refuses().await;
+    assert_eq!(status.code(), Some(6), "{log}");
 }
 
 /// A value that a cache kept from before, and one that it lost, are put right by the leader's pass

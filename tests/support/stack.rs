@@ -60,6 +60,19 @@ impl Stack {
         self.run("down", &[service]);
     }
 
+    /// Keeps the data of a service that was stopped.
+    pub fn copy_aside(&self, service: &str) {
+        let folder = self.folder.join(service);
+        copy(&folder, &self.folder.join(format!("{service}-copy")));
+    }
+
+    /// Puts the copy in the place of the data of a service that was stopped.
+    pub fn bring_copy_back(&self, service: &str) {
+        let folder = self.folder.join(service);
+        std::fs::remove_dir_all(&folder).expect("the later data goes");
+        copy(&self.folder.join(format!("{service}-copy")), &folder);
+    }
+
     fn run(&self, what: &str, services: &[&str]) -> String {
         let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/stack"))
             .arg(what)
@@ -73,6 +86,12 @@ impl Stack {
         assert!(output.status.success(), "scripts/stack {what}: {error}");
         String::from_utf8(output.stdout).expect("addresses are text")
     }
+}
+
+/// With owners, as a backup keeps them.
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status();
+    assert!(copied.expect("`cp` starts").success(), "{}", from.display());
 }
 
 impl Drop for Stack {

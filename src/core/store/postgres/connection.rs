@@ -141,10 +141,17 @@ impl Target {
         Ok(connection)
     }
 
-    /// `Mismatch` once the server was found to have gone back in time.
+    /// `Mismatch` once the server was found to have gone back in time: nothing is asked of it then.
+    fn trusted(&self) -> Result<(), Error> {
+        match self.witness.refusal() {
+            Some(why) => Err(Error::Mismatch(why)),
+            None => Ok(()),
+        }
+    }
+
     fn unavailable(&self, cause: &str) -> Error {
-        if let Some(why) = self.witness.refusal() {
-            return Error::Mismatch(why);
+        if let Err(refused) = self.trusted() {
+            return refused;
         }
         Error::Unavailable(format!("PostgreSQL at {}: {cause}", self.address))
     }
@@ -232,6 +239,7 @@ impl Readers {
     }
 
     async fn run_erased(self, work: Work) -> Result<Rows, Error> {
+        self.target.trusted()?;
         let got = self.pool.get_owned().await;
         let mut connection = got.map_err(|error| self.target.unavailable(&error.to_string()))?;
         let answer = self.target.run(&mut connection, Effect::Reads, work).await;
@@ -282,6 +290,7 @@ impl Line {
 
     async fn run_erased(self, effect: Effect, work: Work) -> Result<Rows, Error> {
         let target = &self.target;
+        target.trusted()?;
         let Ok(mut place) = timeout(target.answer_timeout(), self.connection.lock()).await else {
             return Err(target.unavailable("statements before this one take too long"));
         };

@@ -217,8 +217,8 @@ impl Store {
         let started = Instant::now();
         let settings = self.readers.run(DurabilitySettings {}).await?;
         let latency = started.elapsed();
-        self.readers.witness().await?;
         let cluster = self.cluster().await?;
+        self.readers.witness().await?;
         Ok(Health {
             settings,
             schema_version: cluster.version,
