@@ -76,10 +76,10 @@ impl Witness {
     /// Refuses a server that is less far than was `seen` before it was asked; for ever then, because
     /// it will be further one day.
     pub fn check(&self, seen: Option<Standing>, now: Standing) -> Result<(), String> {
-        if let Some(why) = seen.and_then(|seen| went_back(seen, now)) {
-            if self.refusal.set(why.clone()).is_ok() {
-                tracing::error!("{why}");
-            }
+        if let Some(why) = seen.and_then(|seen| went_back(seen, now))
+            && self.refusal.set(why.clone()).is_ok()
+        {
+            tracing::error!("{why}");
         }
         if let Some(why) = self.refusal() {
             return Err(why);
