@@ -35,7 +35,10 @@ pub fn exhaustive(scenario: u64) -> Exhaustive {
         runs: 0,
         failed: Vec::new(),
     };
-    for (process, pauses) in [LEADER, WRITER].into_iter().flat_map(|p| [(p, false), (p, true)]) {
+    for (process, pauses) in [LEADER, WRITER]
+        .into_iter()
+        .flat_map(|p| [(p, false), (p, true)])
+    {
         for at in 1..=STEPS_MAX {
             let strike = Strike {
                 process,

@@ -180,7 +180,7 @@ impl Fault {
             }
             Kind::CacheFlush => {
                 // Nothing is there any more that would be newer than what a former leader sends.
-                let delay = world.random.below(5 * SECOND);
+                let delay = world.random.below(600 * MILLISECOND);
                 let which = world.random.next();
                 let late = world.cache.of_former_leader(which);
                 world.cache.fall_back(usize::MAX);

@@ -2,7 +2,7 @@
 //! fills the cache.
 
 use super::{
-    MILLISECOND, Micros,
+    MILLISECOND, Micros, SECOND,
     world::{Address, Message as Told, World},
 };
 use crate::core::{
@@ -61,7 +61,10 @@ impl Reader {
         let account = AccountId(1 + world.random.below(world.profile.accounts));
         let shard = account.default_shard(world.profile.shards);
         let is_away = world.now < world.cache.away_until;
-        if !is_away && world.cache.read(shard, account).is_some() && world.random.below(4) > 0 {
+        let is_known = !is_away && world.cache.read(shard, account).is_some();
+        // Some come for what the cache may not have yet; once all is well, nobody may have to put
+        // the cache right.
+        if is_known && (world.is_healed || world.random.below(4) > 0) {
             return;
         }
         let me = self.me;
@@ -71,24 +74,27 @@ impl Reader {
             move |tables, now| Ok(tables.balances(now, &[account]).swap_remove(0)),
             move |stored| match stored {
                 Ok(Some(stored)) if !one_read => {
-                    // The epoch is read by a statement of its own, later.
+                    // The epoch is read by a statement of its own, and the process may stand still
+                    // in between.
                     Told::Later(Box::new(move |world: &mut World| {
-                        world.tables(
-                            me,
-                            move |tables, now| {
-                                let rows = tables.shard_rows(now);
-                                Ok(rows[usize::from(shard.0)].epoch)
-                            },
-                            move |epoch| {
-                                let stored =
-                                    epoch.map(|epoch| Some(AccountBalances { epoch, ..stored }));
-                                to(Message::Stored(shard, stored))
-                            },
-                        );
+                        let pause = world.random.below(2 * SECOND);
+                        world.later(pause, move |world| read_epoch(world, me, shard, stored));
                     }))
                 }
                 stored => to(Message::Stored(shard, stored)),
             },
         );
     }
+}
+
+/// Only for the guard `FillOneRead`, switched off.
+fn read_epoch(world: &mut World, me: Address, shard: ShardId, stored: AccountBalances) {
+    world.tables(
+        me,
+        move |tables, now| Ok(tables.shard_rows(now)[usize::from(shard.0)].epoch),
+        move |epoch| {
+            let stored = epoch.map(|epoch| Some(AccountBalances { epoch, ..stored }));
+            to(Message::Stored(shard, stored))
+        },
+    );
 }

@@ -130,6 +130,8 @@ pub(super) struct World {
     pub archives: BTreeMap<ShardId, BTreeMap<Position, Record>>,
     /// A strike after a step of a leader: of an exhaustive run.
     pub strike: Option<Strike>,
+    /// No more faults, no more noise.
+    pub is_healed: bool,
     pub trace: bool,
     pub hash: u64,
     pub events: u64,
@@ -153,6 +155,7 @@ impl World {
             restarts: Vec::new(),
             archives: BTreeMap::new(),
             strike: None,
+            is_healed: false,
             trace,
             hash: 0xcbf2_9ce4_8422_2325,
             events: 0,
@@ -259,6 +262,7 @@ impl World {
     /// No more noise, everybody runs, every server is there.
     pub fn heal(&mut self) {
         self.note(0, || "all is healed".into());
+        self.is_healed = true;
         self.noise = Noise {
             latency_max: 5 * MILLISECOND,
             ..Noise::default()
