@@ -51,6 +51,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         name: name.clone(),
     };
     tracing::info!(name, admin = %service.admin.address, shards = count, "leading");
+    service.started();
     consumer::run(parts, &settings.consume, shards, service.shutdown.clone()).await?;
     Ok(())
 }

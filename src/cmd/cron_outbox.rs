@@ -60,6 +60,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     let service = Service::start(settings.admin.listen.unwrap_or(ADMIN)).await?;
     service.watch(&store, Some(&log), None);
     tracing::info!(name, admin = %service.admin.address, shards, "watching");
+    service.started();
     outbox.run(service.shutdown.clone()).await;
     Ok(())
 }

@@ -126,6 +126,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     // Before that, reads would show an earlier time than the last run did.
     catch_up(&store, &ends, &watched, &service.shutdown).await?;
     ready.set(Ok(report.to_string()));
+    service.started();
     banner(&ctx.ui, &args, shards, address, &service, &report);
     let parts = grpc::Parts {
         store,

@@ -71,6 +71,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         shards,
         "serving"
     );
+    service.started();
     let served = grpc::serve(listener, &settings.grpc, parts, service.shutdown.clone()).await;
     writer.stop().await;
     outcomes.stop();

@@ -12,7 +12,7 @@ use axs::core::{
     store::{self, Store},
     telemetry::{
         admin::{Admin, Version},
-        health::Health,
+        health::{Health, Reporter},
         metrics,
     },
 };
@@ -32,6 +32,8 @@ pub struct Service {
     /// Cancelled by the first SIGTERM or SIGINT; a second one ends the process at once.
     pub shutdown: CancellationToken,
     pub admin: Admin,
+    /// Fails readiness until the service does its work: before, no other check is registered.
+    start: Reporter,
 }
 
 impl Service {
@@ -39,6 +41,7 @@ impl Service {
     pub async fn start(admin: SocketAddr) -> Result<Self> {
         warn_beyond_loopback("admin.listen", admin);
         let health = Health::default();
+        let start = health.reported("start");
         let version = Version {
             version: env!("CARGO_PKG_VERSION"),
             commit: env!("AXS_COMMIT"),
@@ -56,7 +59,13 @@ impl Service {
             health,
             shutdown,
             admin,
+            start,
         })
+    }
+
+    /// It does its work from now on.
+    pub fn started(&self) {
+        self.start.set(Ok("done".into()));
     }
 
     /// Adds readiness checks of the servers in use.

@@ -19,7 +19,7 @@ use crate::core::{
 };
 
 mod market;
-mod random;
+pub(crate) mod random;
 mod scenes;
 
 use market::Market;

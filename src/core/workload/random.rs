@@ -2,7 +2,8 @@
 //! generators", 2014). Not for secrets.
 
 /// A stream of numbers.
-pub(super) struct Random(u64);
+#[derive(Clone, Debug)]
+pub(crate) struct Random(u64);
 
 impl Random {
     /// The stream of a seed.
