@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Ctx, Exit, Failure, flags, service, ui};
 
+mod failover;
+mod outage;
 mod show;
 
 const AFTER: &str = "\
@@ -40,10 +42,27 @@ Exit codes: 0 every promise held · 1 failure · 2 usage · 3 a difference was f
 keys and logs stay for a look at them · 5 a server is not available · 6 settings · 130 interrupted,
 and cleaned up";
 
+/// Commands of one caller that are not decided; above, it sends nothing new.
+const PENDING_MAX: usize = 512;
+
 /// Break a cluster of its own on your servers, and check every promise afterwards
 #[derive(clap::Args)]
-#[command(after_long_help = AFTER)]
+#[command(after_long_help = AFTER, args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    mode: Option<Mode>,
+    #[command(flatten)]
+    chaos: Chaos,
+}
+
+#[derive(clap::Subcommand)]
+enum Mode {
+    Failover(failover::Args),
+    Outage(outage::Args),
+}
+
+#[derive(clap::Args)]
+struct Chaos {
     /// How long things break
     #[arg(long, value_name = "MINUTES", default_value = "3", value_parser = minutes)]
     minutes: Duration,
@@ -101,6 +120,14 @@ struct Common {
 }
 
 pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
+    match args.mode {
+        None => chaos(args.chaos, ctx).await,
+        Some(Mode::Failover(args)) => failover::run(args, ctx).await,
+        Some(Mode::Outage(args)) => outage::run(args, ctx).await,
+    }
+}
+
+async fn chaos(args: Chaos, ctx: Ctx) -> Result<()> {
     let faults = faults(&args)?;
     let (mut stage, load) = args.common.plan(&ctx)?;
     quicken(&mut stage.settings);
@@ -115,7 +142,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         let hint = "give --hook kafka-restart=COMMAND, or kafka-down and kafka-up";
         return Err(Failure::new(Exit::Usage, why).hint(hint).into());
     }
-    let mut told = Told::new(&ctx, options.load.seed);
+    let mut told = Told::new(&ctx, options.load.seed, "commands decided");
     let stop = interrupted()?;
     let report = run::run(&options, &stop, &mut |progress| told.tell(progress)).await?;
     drop(told);
@@ -124,7 +151,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
 }
 
 /// What was asked for; without a word everything that is possible.
-fn faults(args: &Args) -> Result<BTreeMap<Kind, Duration>> {
+fn faults(args: &Chaos) -> Result<BTreeMap<Kind, Duration>> {
     let kafka = args.common.hook.iter().any(|hook| {
         let server = hook.server;
         server == axs::core::chaos::hooks::Server::Kafka
@@ -192,6 +219,10 @@ impl Common {
             clients: self.clients,
             accounts: self.accounts,
             shards: self.shards,
+            pending_max: PENDING_MAX,
+            waiting_of_100: 75,
+            probes: false,
+            first: 0,
         };
         Ok((stage, load))
     }
@@ -221,15 +252,17 @@ fn interrupted() -> Result<CancellationToken> {
 /// Progress on stderr.
 struct Told<'a> {
     ctx: &'a Ctx,
+    steps: &'static str,
     phase: &'static str,
     bar: Option<ui::Progress>,
 }
 
 impl<'a> Told<'a> {
-    fn new(ctx: &'a Ctx, seed: u64) -> Self {
+    fn new(ctx: &'a Ctx, seed: u64, steps: &'static str) -> Self {
         ctx.ui.note(format_args!("seed {seed}"));
         Self {
             ctx,
+            steps,
             phase: "",
             bar: None,
         }
@@ -243,8 +276,8 @@ impl<'a> Told<'a> {
         }
         let bar = self
             .bar
-            .get_or_insert_with(|| self.ctx.ui.progress("commands decided", None));
-        bar.add(progress.decided);
+            .get_or_insert_with(|| self.ctx.ui.progress(self.steps, None));
+        bar.add(progress.steps);
     }
 }
 

@@ -59,7 +59,12 @@ pub fn run(ctx: &Ctx, options: &Options, report: &Report) {
         "left_behind": report.left,
     });
     print(ctx, document, &figures, &report.faults, &report.judgement);
-    if let Some(left) = &report.left {
+    left(ctx, report.left.as_deref());
+}
+
+/// What an operator may look at, and has to delete.
+pub fn left(ctx: &Ctx, left: Option<&str>) {
+    if let Some(left) = left {
         ctx.ui.note(format_args!("left behind: {left}"));
     }
 }
@@ -123,15 +128,17 @@ fn check(check: &Check) -> Value {
 }
 
 /// What clients saw.
-fn seen(window: &Window) -> Figures {
+pub fn seen(window: &Window) -> Figures {
     vec![
         ("commands_decided", window.decided.to_string()),
         ("commands_sent", window.sent.to_string()),
         ("commands_retried", window.retried.to_string()),
         ("unknown_answers", window.unknown.to_string()),
         ("refusals", window.refused.count().to_string()),
-        ("call_p50", time(window.answered.percentile(50))),
-        ("call_p99", time(window.answered.percentile(99))),
+        ("accepted_p50", time(window.accepted.percentile(50))),
+        ("accepted_p99", time(window.accepted.percentile(99))),
+        ("applied_p50", time(window.applied.percentile(50))),
+        ("applied_p99", time(window.applied.percentile(99))),
     ]
 }
 

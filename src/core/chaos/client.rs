@@ -24,19 +24,16 @@ use crate::core::{
 };
 
 /// Commands of one call.
-const BATCH_MAX: usize = 64;
-/// Commands of a client that are not decided; above, it sends nothing new.
-const PENDING_MAX: usize = 512;
+pub const BATCH_MAX: usize = 64;
 /// A call that waits for outcomes waits so long.
 const WAIT_MAX: Duration = Duration::from_secs(3);
 /// A call without an answer is given up after this.
 const CALL_MAX: Duration = Duration::from_secs(6);
-/// Before a command is sent again.
+/// Before a command is sent again; doubles up to the longest while only its outcome is open.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Between two looks at the clock when there is nothing to send.
 const IDLE: Duration = Duration::from_millis(2);
-/// Of a hundred calls, those that wait for outcomes.
-const WAITING_OF_100: u64 = 75;
 /// Of a hundred new commands: those that repeat a decided key ...
 const REPEATS_OF_100: u64 = 5;
 /// ... and those that use one for something else.
@@ -45,7 +42,20 @@ const CONFLICTS_OF_100: u64 = 2;
 const BURST_SECONDS: f64 = 2.0;
 
 const _: () = assert!(WAIT_MAX.as_millis() < CALL_MAX.as_millis());
-const _: () = assert!(BATCH_MAX <= PENDING_MAX);
+const _: () = assert!(RETRY_PAUSE.as_millis() < RETRY_PAUSE_MAX.as_millis());
+
+/// How a caller sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// New commands a second.
+    pub rate: f64,
+    /// Commands of one call, at most.
+    pub batch_max: usize,
+    /// Commands that are not decided; above, it sends nothing new.
+    pub pending_max: usize,
+    /// Of a hundred calls with new commands, those that wait for outcomes.
+    pub waiting_of_100: u64,
+}
 
 /// Why a command is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +86,13 @@ pub struct Client {
     channels: Vec<WriteServiceClient<Channel>>,
     /// The one in use.
     channel: usize,
-    pending: VecDeque<Sent>,
+    manner: Manner,
+    /// To be stored ...
+    fresh: VecDeque<Sent>,
+    /// ... and stored, to be asked for.
+    open: VecDeque<Sent>,
+    /// Whose turn it is.
+    open_next: bool,
     history: History,
     /// New commands that may be sent now.
     allowed: f64,
@@ -85,7 +101,12 @@ pub struct Client {
 
 impl Client {
     /// Connects when it first sends.
-    pub fn new(shared: Arc<Shared>, plan: Plan, number: u32) -> Result<Self, Error> {
+    pub fn new(
+        shared: Arc<Shared>,
+        plan: Plan,
+        manner: Manner,
+        number: u32,
+    ) -> Result<Self, Error> {
         let channels = shared
             .servers
             .iter()
@@ -100,7 +121,10 @@ impl Client {
             channels,
             shared,
             plan,
-            pending: VecDeque::new(),
+            manner,
+            fresh: VecDeque::new(),
+            open: VecDeque::new(),
+            open_next: false,
             history: History::default(),
             allowed: 0.0,
             paced_at: Instant::now(),
@@ -129,13 +153,13 @@ impl Client {
         }
         self.drain().await;
         self.ask_again().await;
-        let open = self.pending.iter();
+        let open = self.fresh.iter().chain(&self.open);
         let open = open.map(|sent| sent.planned.command.idempotency_key.clone());
         (self.history, open.collect())
     }
 
     async fn drain(&mut self) {
-        while !self.pending.is_empty() && !self.shared.give_up.is_cancelled() {
+        while self.pending() > 0 && !self.shared.give_up.is_cancelled() {
             if !self.send_due().await {
                 tokio::time::sleep(IDLE).await;
             }
@@ -154,11 +178,11 @@ impl Client {
     /// Adds new commands as the rate allows.
     fn pace(&mut self) {
         let now = Instant::now();
-        let earned = (now - self.paced_at).as_secs_f64() * self.shared.rate;
+        let earned = (now - self.paced_at).as_secs_f64() * self.manner.rate;
         self.paced_at = now;
-        let most = (self.shared.rate * BURST_SECONDS).max(1.0);
+        let most = (self.manner.rate * BURST_SECONDS).max(1.0);
         self.allowed = (self.allowed + earned).min(most);
-        while self.allowed >= 1.0 && self.pending.len() < PENDING_MAX {
+        while self.allowed >= 1.0 && self.pending() < self.manner.pending_max {
             self.allowed -= 1.0;
             let dice = self.plan.below(100);
             if dice < REPEATS_OF_100 {
@@ -179,7 +203,7 @@ impl Client {
 
     fn add(&mut self, planned: Planned, why: Why) {
         self.shared.pending.fetch_add(1, Ordering::Relaxed);
-        self.pending.push_back(Sent {
+        self.fresh.push_back(Sent {
             planned,
             why,
             id: 0,
@@ -189,39 +213,71 @@ impl Client {
         });
     }
 
-    /// Sends a batch of what is due; false: nothing is.
+    fn pending(&self) -> usize {
+        self.fresh.len() + self.open.len()
+    }
+
+    /// Sends a batch of what is due; false: nothing is. What is new and what is asked for take
+    /// turns, so that neither waits for the other.
     async fn send_due(&mut self) -> bool {
+        for _ in 0..2 {
+            let asks = self.open_next;
+            self.open_next = !asks;
+            let batch = self.due(asks);
+            if batch.is_empty() {
+                continue;
+            }
+            let wait = match asks || self.plan.below(100) < self.manner.waiting_of_100 {
+                true => WaitFor::Applied,
+                false => WaitFor::Accepted,
+            };
+            self.send(batch, wait).await;
+            return true;
+        }
+        false
+    }
+
+    fn due(&mut self, asks: bool) -> Vec<Sent> {
+        let queue = match asks {
+            true => &mut self.open,
+            false => &mut self.fresh,
+        };
         let now = Instant::now();
         let mut batch = Vec::new();
-        for _ in 0..self.pending.len() {
-            if batch.len() == BATCH_MAX {
+        for _ in 0..queue.len() {
+            if batch.len() == self.manner.batch_max {
                 break;
             }
-            let Some(mut sent) = self.pending.pop_front() else {
+            let Some(mut sent) = queue.pop_front() else {
                 break;
             };
             if sent.due > now {
-                self.pending.push_back(sent);
+                queue.push_back(sent);
                 continue;
             }
             if sent.sends == 0 {
                 let seen = &self.shared.seen[usize::from(sent.planned.shard)];
-                sent.seen_before = seen.load(Ordering::SeqCst);
+                sent.seen_before = seen.position();
             }
             sent.sends += 1;
             batch.push(sent);
         }
-        if batch.is_empty() {
-            return false;
+        batch
+    }
+
+    /// Sends it again, later.
+    fn again(&mut self, mut sent: Sent) {
+        let factor = 1 << sent.sends.min(8).saturating_sub(1);
+        match sent.id {
+            0 => {
+                sent.due = Instant::now() + RETRY_PAUSE;
+                self.fresh.push_back(sent);
+            }
+            _ => {
+                sent.due = Instant::now() + (RETRY_PAUSE * factor).min(RETRY_PAUSE_MAX);
+                self.open.push_back(sent);
+            }
         }
-        // What was accepted before is sent again for its outcome.
-        let asks = batch.iter().any(|sent| sent.id != 0);
-        let wait = match asks || self.plan.below(100) < WAITING_OF_100 {
-            true => WaitFor::Applied,
-            false => WaitFor::Accepted,
-        };
-        self.send(batch, wait).await;
-        true
     }
 
     async fn send(&mut self, batch: Vec<Sent>, wait: WaitFor) {
@@ -236,7 +292,10 @@ impl Client {
         });
         match answer {
             Ok(outcomes) if outcomes.len() == batch.len() => {
-                self.shared.meter.note(|window| window.answered.add(took));
+                self.shared.meter.note(|window| match wait {
+                    WaitFor::Applied => window.applied.add(took),
+                    _ => window.accepted.add(took),
+                });
                 for (sent, outcome) in batch.into_iter().zip(outcomes) {
                     self.settle(sent, outcome, took);
                 }
@@ -285,9 +344,9 @@ impl Client {
             }
             _ => {}
         }
-        let due = Instant::now() + RETRY_PAUSE;
-        self.pending
-            .extend(batch.into_iter().map(|sent| Sent { due, ..sent }));
+        for sent in batch {
+            self.again(sent);
+        }
         self.channel = (self.channel + 1) % self.channels.len();
         tokio::time::sleep(RETRY_PAUSE / 2).await;
     }
@@ -302,7 +361,7 @@ impl Client {
                     .contradict(format!("`{key}` has id {}, later {told}", sent.id));
             }
             if sent.id == 0 {
-                self.shared.meter.note(|window| window.accepted += 1);
+                self.shared.meter.note(|window| window.stored += 1);
             }
             sent.id = outcome.command_id;
         }
@@ -312,7 +371,7 @@ impl Client {
         let Some(result) = outcome.result else {
             // Accepted; the outcome is asked for.
             sent.due = Instant::now();
-            return self.pending.push_back(sent);
+            return self.open.push_back(sent);
         };
         self.shared.pending.fetch_sub(1, Ordering::Relaxed);
         match sent.why {
@@ -322,7 +381,7 @@ impl Client {
             Why::Repeat(id) => self.history.repeat(&key, id, &result),
             Why::New => {
                 let seen = &self.shared.seen[usize::from(sent.planned.shard)];
-                seen.fetch_max(result.position, Ordering::SeqCst);
+                seen.note(result.position, result.epoch);
                 self.history
                     .decide(&sent.planned, &result, sent.seen_before);
                 self.shared.meter.note(|window| window.decided += 1);
@@ -337,7 +396,10 @@ impl Client {
                 self.history.conflicts += 1;
                 true
             }
-            ItemCode::DeadlineExceeded => false,
+            ItemCode::DeadlineExceeded => {
+                self.shared.meter.note(|window| window.late += 1);
+                false
+            }
             ItemCode::Overloaded => {
                 self.shared.meter.note(|window| window.refused.add(took));
                 false
@@ -360,7 +422,6 @@ impl Client {
             self.shared.pending.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        let due = Instant::now() + RETRY_PAUSE;
-        self.pending.push_back(Sent { due, ..sent });
+        self.again(sent);
     }
 }

@@ -4,10 +4,7 @@
 use std::{
     collections::BTreeMap,
     str::FromStr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -91,32 +88,24 @@ const DEAD_MS_MAX: u64 = 500;
 const AWAY_MS_MAX: u64 = 3_000;
 /// An answer is held back for at most so many milliseconds.
 const HELD_MS_MAX: u64 = 4_000;
-/// Bytes are delayed by at most so many milliseconds.
-const DELAY_MS_MAX: u64 = 500;
+/// Bytes are delayed by at most so many milliseconds: longer than a lease runs, so that flushes arrive
+/// when another process has taken over.
+const DELAY_MS_MAX: u64 = 4_000;
 
 /// What was done, by name.
 #[derive(Default)]
-pub struct Tally {
-    counts: Mutex<BTreeMap<&'static str, u64>>,
-    all: AtomicU64,
-}
+pub struct Tally(Mutex<BTreeMap<&'static str, u64>>);
 
 impl Tally {
     /// One more.
     pub fn add(&self, what: &'static str) {
-        self.all.fetch_add(1, Ordering::Relaxed);
-        let mut counts = self.counts.lock().expect("no holder panics");
+        let mut counts = self.0.lock().expect("no holder panics");
         *counts.entry(what).or_default() += 1;
-    }
-
-    /// All of them.
-    pub fn total(&self) -> u64 {
-        self.all.load(Ordering::Relaxed)
     }
 
     /// By name.
     pub fn counts(&self) -> Vec<(&'static str, u64)> {
-        let counts = self.counts.lock().expect("no holder panics");
+        let counts = self.0.lock().expect("no holder panics");
         counts.iter().map(|(name, count)| (*name, *count)).collect()
     }
 }
@@ -279,7 +268,11 @@ impl Clock {
         let what = match self.random.below(10) {
             0..=5 => Break::Cut,
             6..=7 => Break::HalfOpen(self.millis(50, HELD_MS_MAX)),
-            _ => Break::Delay(self.millis(1, DELAY_MS_MAX)),
+            // The lesser of two: most are short.
+            _ => Break::Delay(
+                self.millis(1, DELAY_MS_MAX)
+                    .min(self.millis(1, DELAY_MS_MAX)),
+            ),
         };
         let stage = Arc::clone(&self.stage);
         let Some(proxy): Option<&Proxy> = stage.proxy(server).or(stage.proxy(Server::Postgres))

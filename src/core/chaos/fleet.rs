@@ -85,6 +85,11 @@ impl Fleet {
         self.roles[number]
     }
 
+    /// How many of a kind there are.
+    pub fn count(&self, role: Role) -> usize {
+        self.roles.iter().filter(|it| **it == role).count()
+    }
+
     /// Of a service.
     pub fn name(&self, number: usize) -> &str {
         &self.names[number]

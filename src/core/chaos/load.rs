@@ -2,10 +2,10 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{sync::Barrier, task::JoinSet};
@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Error,
-    client::Client,
+    client::{BATCH_MAX, Client, Manner},
     history::History,
     meter::Meter,
     plan::{self, Accounts},
@@ -32,18 +32,62 @@ pub struct Options {
     pub accounts: u64,
     /// Of the cluster.
     pub shards: u16,
+    /// Commands of one caller that are not decided; above, it sends nothing new.
+    pub pending_max: usize,
+    /// Of a hundred calls, those that wait for outcomes.
+    pub waiting_of_100: u64,
+    /// Beside the callers, one a shard that sends commands one by one, to see when it goes on.
+    pub probes: bool,
+    /// Number of the first caller, part of the keys: loads side by side need different ones.
+    pub first: u32,
+}
+
+/// A probe sends so many commands a second, if they are answered.
+const PROBE_RATE: f64 = 100.0;
+
+/// What all clients saw of a shard.
+#[derive(Debug)]
+pub struct Seen {
+    position: AtomicI64,
+    epoch: Mutex<(u64, Instant)>,
+}
+
+impl Seen {
+    fn new() -> Self {
+        Self {
+            position: AtomicI64::new(-1),
+            epoch: Mutex::new((0, Instant::now())),
+        }
+    }
+
+    /// The greatest position of a result; -1: none.
+    pub fn position(&self) -> i64 {
+        self.position.load(Ordering::SeqCst)
+    }
+
+    /// The greatest epoch of a result, and when it was seen first.
+    pub fn epoch(&self) -> (u64, Instant) {
+        *self.epoch.lock().expect("no holder panics")
+    }
+
+    /// A result.
+    pub fn note(&self, position: i64, epoch: u64) {
+        self.position.fetch_max(position, Ordering::SeqCst);
+        let mut seen = self.epoch.lock().expect("no holder panics");
+        if epoch > seen.0 {
+            *seen = (epoch, Instant::now());
+        }
+    }
 }
 
 /// What all clients share.
 pub struct Shared {
     /// Addresses of the API.
     pub servers: Vec<String>,
-    /// Commands a second, of one client.
-    pub rate: f64,
     /// Counts and times.
     pub meter: Meter,
-    /// The greatest position of a result that any client saw, by shard; -1: none.
-    pub seen: Vec<AtomicI64>,
+    /// By shard.
+    pub seen: Vec<Seen>,
     /// Commands sent and not decided.
     pub pending: AtomicUsize,
     /// Nothing new is sent any more.
@@ -73,12 +117,15 @@ impl Load {
     /// Starts the clients; returns once all accounts are open.
     pub async fn start(options: &Options, servers: Vec<String>) -> Result<Self, Error> {
         let accounts = plan::accounts(options.accounts, options.shards);
-        let clients = options.clients as usize;
+        let probes = match options.probes {
+            true => accounts.len(),
+            false => 0,
+        };
+        let clients = options.clients as usize + probes;
         let shared = Arc::new(Shared {
             servers,
-            rate: f64::from(options.rate) / f64::from(options.clients),
             meter: Meter::default(),
-            seen: (0..options.shards).map(|_| AtomicI64::new(-1)).collect(),
+            seen: (0..options.shards).map(|_| Seen::new()).collect(),
             pending: AtomicUsize::new(0),
             stop: CancellationToken::new(),
             give_up: CancellationToken::new(),
@@ -88,11 +135,27 @@ impl Load {
             shared: Arc::clone(&shared),
             clients: JoinSet::new(),
         };
+        let usual = Manner {
+            rate: f64::from(options.rate) / f64::from(options.clients),
+            batch_max: BATCH_MAX,
+            pending_max: options.pending_max,
+            waiting_of_100: options.waiting_of_100,
+        };
         for number in 0..options.clients {
             let mine = share(&accounts, number, options.clients);
-            let plan = plan::Plan::new(options.seed, u64::from(number) + 1, accounts.clone());
-            let client = Client::new(Arc::clone(&shared), plan, number)?;
-            load.clients.spawn(client.run(mine));
+            load.spawn(options, number, (accounts.clone(), mine), usual)?;
+        }
+        let probe = Manner {
+            rate: PROBE_RATE,
+            batch_max: 1,
+            pending_max: 1,
+            waiting_of_100: 100,
+        };
+        for shard in 0..probes {
+            let mut of_shard = vec![Vec::new(); accounts.len()];
+            of_shard[shard].clone_from(&accounts[shard]);
+            let number = options.clients + u32::try_from(shard).expect("at most 1,024 shards");
+            load.spawn(options, number, (Arc::new(of_shard), Vec::new()), probe)?;
         }
         tokio::select! {
             _ = shared.opened.wait() => {}
@@ -108,6 +171,20 @@ impl Load {
         }
         shared.meter.take();
         Ok(load)
+    }
+
+    fn spawn(
+        &mut self,
+        options: &Options,
+        number: u32,
+        (accounts, opens): (Accounts, Vec<u64>),
+        manner: Manner,
+    ) -> Result<(), Error> {
+        let name = u64::from(options.first + number) + 1;
+        let plan = plan::Plan::new(options.seed, name, accounts);
+        let client = Client::new(Arc::clone(&self.shared), plan, manner, number)?;
+        self.clients.spawn(client.run(opens));
+        Ok(())
     }
 
     /// Commands sent and not decided.

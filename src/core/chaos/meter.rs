@@ -45,6 +45,13 @@ impl Samples {
         }
     }
 
+    /// Adds those of somebody else.
+    pub fn join(&mut self, other: Self) {
+        for time in other.taken {
+            self.add(time);
+        }
+    }
+
     /// How many there were.
     pub fn count(&self) -> u64 {
         self.seen
@@ -69,14 +76,18 @@ impl Samples {
 pub struct Window {
     /// When it began.
     pub since: Instant,
-    /// Calls that were answered as accepted or decided.
-    pub answered: Samples,
+    /// Calls that waited until commands were stored.
+    pub accepted: Samples,
+    /// Calls that waited for outcomes.
+    pub applied: Samples,
     /// Calls or commands that were refused: UNAVAILABLE, RESOURCE_EXHAUSTED, and their like.
     pub refused: Samples,
     /// Commands decided.
     pub decided: u64,
     /// Commands stored, by the answers.
-    pub accepted: u64,
+    pub stored: u64,
+    /// Commands whose outcome did not come while their call waited.
+    pub late: u64,
     /// Commands sent, again ones included.
     pub sent: u64,
     /// Commands sent again because it was unknown what became of them, or they were refused.
@@ -89,22 +100,41 @@ impl Window {
     fn new() -> Self {
         Self {
             since: Instant::now(),
-            answered: Samples::default(),
+            accepted: Samples::default(),
+            applied: Samples::default(),
             refused: Samples::default(),
             decided: 0,
-            accepted: 0,
+            stored: 0,
+            late: 0,
             sent: 0,
             retried: 0,
             unknown: 0,
         }
     }
 
+    /// Adds what other clients saw in the same phase.
+    pub fn join(&mut self, other: Self) {
+        self.accepted.join(other.accepted);
+        self.applied.join(other.applied);
+        self.refused.join(other.refused);
+        self.decided += other.decided;
+        self.stored += other.stored;
+        self.late += other.late;
+        self.sent += other.sent;
+        self.retried += other.retried;
+        self.unknown += other.unknown;
+    }
+
     /// Commands decided in a second.
     pub fn goodput(&self, over: Duration) -> f64 {
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let decided = self.decided as f64;
-        decided / over.as_secs_f64().max(1e-9)
+        per_second(self.decided, over)
     }
+}
+
+/// A rate.
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+pub fn per_second(count: u64, over: Duration) -> f64 {
+    count as f64 / over.as_secs_f64().max(1e-9)
 }
 
 /// Shared by all clients.

@@ -8,11 +8,13 @@
 //!   with times in [`meter`].
 //! - [`faults`]: what is done to all of it.
 //! - [`judge`]: `replay` of the log on the model, [`laws`] in SQL, and the [`verdict`].
-//! - [`run`] puts it together.
+//! - [`run`] puts it together; [`failover`] measures how soon another process goes on, [`outage`]
+//!   what minutes without a server, or ten times the load, do.
 
 use crate::core::{cache, log, store};
 
 mod client;
+pub mod failover;
 pub mod faults;
 pub mod fleet;
 mod ground;
@@ -22,6 +24,7 @@ pub mod judge;
 pub mod laws;
 pub mod load;
 pub mod meter;
+pub mod outage;
 mod plan;
 mod processes;
 pub mod proxy;

@@ -77,7 +77,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Of one client, by its number.
+    /// Of one client, by its number; there is an account at least.
     pub fn new(seed: u64, client: u64, accounts: Accounts) -> Self {
         let mut random = Random::new(seed ^ client.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         // Streams of neighbouring seeds start alike: the first numbers are left out.
@@ -104,12 +104,11 @@ impl Plan {
 
     /// The next command.
     pub fn next(&mut self) -> Planned {
-        let shard = self.random.below(u64::from(self.shards)) as usize;
-        let of_shard = &self.accounts[shard];
-        let Some(account) = pick(&mut self.random, of_shard) else {
-            return self.next();
-        };
-        let other = pick(&mut self.random, of_shard).unwrap_or(account);
+        let accounts = Arc::clone(&self.accounts);
+        let some: Vec<&Vec<u64>> = accounts.iter().filter(|of| !of.is_empty()).collect();
+        let of_shard = some[self.random.below(some.len() as u64) as usize];
+        let account = self.pick(of_shard);
+        let other = self.pick(of_shard);
         let asset = self.random.below(ASSETS.len() as u64) as usize;
         let x = i128::from(self.random.between(1, 5_000));
         match self.random.below(100) {
@@ -157,6 +156,10 @@ impl Plan {
             self.recent.pop_front();
         }
         self.recent.push_back((id, planned));
+    }
+
+    fn pick(&mut self, accounts: &[u64]) -> u64 {
+        accounts[self.random.below(accounts.len() as u64) as usize]
     }
 
     fn planned(
@@ -247,10 +250,6 @@ impl Plan {
         let account = 1 << 40 | self.client << 20 | self.opened;
         self.open(account)
     }
-}
-
-fn pick(random: &mut Random, accounts: &[u64]) -> Option<u64> {
-    (!accounts.is_empty()).then(|| accounts[random.below(accounts.len() as u64) as usize])
 }
 
 fn change((asset, available, frozen): &(usize, i128, i128)) -> Change {

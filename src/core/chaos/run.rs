@@ -49,10 +49,8 @@ pub struct Options {
 pub struct Progress {
     /// What is done now.
     pub phase: &'static str,
-    /// Commands decided since the last report.
-    pub decided: u64,
-    /// Faults so far.
-    pub faults: u64,
+    /// Commands decided, or strikes, since the last report.
+    pub steps: u64,
 }
 
 /// What came of a run.
@@ -205,8 +203,7 @@ pub async fn watch(
         stage.fleet.look().await?;
         let now = decided(load);
         tell(Progress {
-            decided: now - seen,
-            faults: stage.tally.total(),
+            steps: now - seen,
             phase,
         });
         seen = now;
@@ -217,11 +214,7 @@ pub async fn watch(
 impl Progress {
     /// A phase begins.
     pub fn of(phase: &'static str) -> Self {
-        Self {
-            phase,
-            decided: 0,
-            faults: 0,
-        }
+        Self { phase, steps: 0 }
     }
 }
 
