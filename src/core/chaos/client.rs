@@ -29,8 +29,9 @@ pub const BATCH_MAX: usize = 64;
 const WAIT_MAX: Duration = Duration::from_secs(3);
 /// A call without an answer is given up after this.
 const CALL_MAX: Duration = Duration::from_secs(6);
-/// Before a command is sent again; doubles up to the longest while only its outcome is open.
+/// Before a command is sent again; doubles up to the longest: a short one while it is not stored.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
+const RETRY_PAUSE_FRESH_MAX: Duration = Duration::from_millis(400);
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Between two looks at the clock when there is nothing to send.
 const IDLE: Duration = Duration::from_millis(2);
@@ -267,17 +268,13 @@ impl Client {
 
     /// Sends it again, later.
     fn again(&mut self, mut sent: Sent) {
-        let factor = 1 << sent.sends.min(8).saturating_sub(1);
-        match sent.id {
-            0 => {
-                sent.due = Instant::now() + RETRY_PAUSE;
-                self.fresh.push_back(sent);
-            }
-            _ => {
-                sent.due = Instant::now() + (RETRY_PAUSE * factor).min(RETRY_PAUSE_MAX);
-                self.open.push_back(sent);
-            }
-        }
+        let pause = RETRY_PAUSE * (1 << sent.sends.min(8).saturating_sub(1));
+        let (queue, most) = match sent.id {
+            0 => (&mut self.fresh, RETRY_PAUSE_FRESH_MAX),
+            _ => (&mut self.open, RETRY_PAUSE_MAX),
+        };
+        sent.due = Instant::now() + pause.min(most);
+        queue.push_back(sent);
     }
 
     async fn send(&mut self, batch: Vec<Sent>, wait: WaitFor) {

@@ -90,7 +90,7 @@ const AWAY_MS_MAX: u64 = 3_000;
 const HELD_MS_MAX: u64 = 4_000;
 /// Bytes are delayed by at most so many milliseconds: longer than a lease runs, so that flushes arrive
 /// when another process has taken over.
-const DELAY_MS_MAX: u64 = 4_000;
+const DELAY_MS_MAX: u64 = 5_000;
 
 /// What was done, by name.
 #[derive(Default)]
@@ -268,11 +268,7 @@ impl Clock {
         let what = match self.random.below(10) {
             0..=5 => Break::Cut,
             6..=7 => Break::HalfOpen(self.millis(50, HELD_MS_MAX)),
-            // The lesser of two: most are short.
-            _ => Break::Delay(
-                self.millis(1, DELAY_MS_MAX)
-                    .min(self.millis(1, DELAY_MS_MAX)),
-            ),
+            _ => Break::Delay(self.millis(1, DELAY_MS_MAX)),
         };
         let stage = Arc::clone(&self.stage);
         let Some(proxy): Option<&Proxy> = stage.proxy(server).or(stage.proxy(Server::Postgres))
