@@ -27,7 +27,7 @@ use run::{Run, hooks, own_servers};
 #[test]
 fn services_are_killed_stopped_and_cut_off() {
     let run = Run::start(
-        &["--minutes", "0.6", "--faults", "kill,stop,cut,redis"],
+        &["--minutes", "0.5", "--faults", "kill,stop,cut,redis"],
         None,
     );
     let report = run.finish();
@@ -47,7 +47,7 @@ fn services_are_killed_stopped_and_cut_off() {
 fn every_server_is_restarted_and_everything_else_breaks_too() {
     let stack = own_servers();
     let hooks = hooks(&stack);
-    let mut arguments = vec!["--minutes", "0.8", "--every", "kafka=15s"];
+    let mut arguments = vec!["--minutes", "0.7", "--every", "kafka=15s"];
     arguments.extend(["--every", "postgres=10s"]);
     arguments.extend(hooks.iter().flat_map(|hook| ["--hook", hook]));
     let report = Run::start(&arguments, Some(&stack)).finish();
@@ -59,7 +59,7 @@ fn every_server_is_restarted_and_everything_else_breaks_too() {
 
 #[test]
 fn another_process_goes_on_after_a_kill_and_after_a_hand_over() {
-    for (how, strikes) in [("kill", "4"), ("term", "8")] {
+    for (how, strikes) in [("kill", "3"), ("term", "8")] {
         let rate = ["--rate", "200", "--clients", "4"];
         let arguments = ["failover", "--how", how, "--kills", strikes];
         let report = Run::start(&[&arguments[..], &rate[..]].concat(), None).finish();
@@ -74,7 +74,7 @@ fn another_process_goes_on_after_a_kill_and_after_a_hand_over() {
 
 #[test]
 fn a_database_that_is_away_is_caught_up_with() {
-    let arguments = ["outage", "--of", "postgres", "--minutes", "0.25"];
+    let arguments = ["outage", "--of", "postgres", "--minutes", "0.2"];
     let report = Run::start(&arguments, None).finish();
     report.holds();
     assert!(report.number("during_refusals") > 0, "{report:?}");
