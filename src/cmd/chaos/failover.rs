@@ -8,8 +8,9 @@ use serde_json::json;
 use super::{Common, Ctx, Told, interrupted, show};
 
 const AFTER: &str = "\
-Signals one service after the other under load, and measures until clients have the result of a command
-that another process applied, for every shard of the victim. Then the same verdict as of `axs chaos`.
+Signals one service after the other under load, and measures until clients have the result of a
+command that another process applied, for every shard of the victim. Then the same verdict as of
+`axs chaos`.
 
 Exit codes: as of `axs chaos`; slow is no difference";
 

@@ -24,14 +24,14 @@ mod outage;
 mod show;
 
 const AFTER: &str = "\
-It makes a database, topics and keys of its own on the servers that the settings name, and takes them
-away in the end; what is there already is never touched. It starts services of this binary, sends them
-a seeded load through gRPC, and breaks things: kill (-9) and stop (SIGSTOP, SIGCONT) its own services;
-postgres, redis and kafka restart servers, by your hooks only; cut breaks connections to PostgreSQL and
-Redis at any byte, by a proxy of its own. Without hooks, postgres and redis are away for the services
-only, and kafka is left out: its clients follow the addresses that the brokers advertise, past a proxy.
-Then it mends everything, waits for rest, replays the log on a naive model and compares it with
-journal, balances, results, Redis, and everything that clients were told.
+It makes a database, topics and keys of its own on the servers that the settings name, and takes
+them away in the end; what is there already is never touched. It starts services of this binary,
+sends them a seeded load through gRPC, and breaks things: kill (-9) and stop (SIGSTOP, SIGCONT) its
+own services; postgres, redis and kafka restart servers, by your hooks only; cut breaks connections
+to PostgreSQL and Redis at any byte, by a proxy of its own. Without hooks, postgres and redis are
+away for the services only, and kafka is left out: its clients follow the addresses that the brokers
+advertise, past a proxy. Then it mends everything, waits for rest, replays the log on a naive model
+and compares it with journal, balances, results, Redis, and everything that clients were told.
 
 For example:
   axs chaos --minutes 3 --seed 7

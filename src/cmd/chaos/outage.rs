@@ -15,10 +15,10 @@ use super::{Common, Ctx, Exit, Failure, Told, interrupted, minutes, show};
 use crate::cmd::ui;
 
 const AFTER: &str = "\
-20 s of the load as it is, then the outage, then until what was missed is made up for, then 20 s more; the
-same verdict as of `axs chaos` in the end. The server is taken away by its hooks (down and up); PostgreSQL
-and Redis without hooks are away for the services only, by a proxy. An overload finds the peak first, with
-as many callers as --clients, then has ten times as many.
+20 s of the load as it is, then the outage, then until what was missed is made up for, then 20 s
+more; the same verdict as of `axs chaos` in the end. The server is taken away by its hooks (down and
+up); PostgreSQL and Redis without hooks are away for the services only, by a proxy. An overload finds
+the peak first, with as many callers as --clients, then has ten times as many.
 
 Exit codes: as of `axs chaos`; slow or large is no difference";
 

@@ -2,7 +2,6 @@
 //! it, and remembers everything that it was told.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -14,6 +13,7 @@ use super::{
     history::History,
     load::Shared,
     plan::{Plan, Planned},
+    queue::{Manner, Queue, Sent, Why},
 };
 use crate::core::{
     proto::{
@@ -29,10 +29,8 @@ pub const BATCH_MAX: usize = 64;
 const WAIT_MAX: Duration = Duration::from_secs(3);
 /// A call without an answer is given up after this.
 const CALL_MAX: Duration = Duration::from_secs(6);
-/// Before a command is sent again; doubles up to the longest: a short one while it is not stored.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
-const RETRY_PAUSE_FRESH_MAX: Duration = Duration::from_millis(400);
-const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// After a call that failed, before the next server is tried.
+const FAILED_PAUSE: Duration = Duration::from_millis(50);
 /// Between two looks at the clock when there is nothing to send.
 const IDLE: Duration = Duration::from_millis(2);
 /// Of a hundred new commands: those that repeat a decided key ...
@@ -43,42 +41,6 @@ const CONFLICTS_OF_100: u64 = 2;
 const BURST_SECONDS: f64 = 2.0;
 
 const _: () = assert!(WAIT_MAX.as_millis() < CALL_MAX.as_millis());
-const _: () = assert!(RETRY_PAUSE.as_millis() < RETRY_PAUSE_MAX.as_millis());
-
-/// How a caller sends.
-#[derive(Clone, Copy, Debug)]
-pub struct Manner {
-    /// New commands a second.
-    pub rate: f64,
-    /// Commands of one call, at most.
-    pub batch_max: usize,
-    /// Commands that are not decided; above, it sends nothing new.
-    pub pending_max: usize,
-    /// Of a hundred calls with new commands, those that wait for outcomes.
-    pub waiting_of_100: u64,
-}
-
-/// Why a command is sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Why {
-    /// To have it done.
-    New,
-    /// Its key was decided, under this id: the answer must be the same.
-    Repeat(u64),
-    /// Its key was decided for something else: it must be refused.
-    Conflict,
-}
-
-struct Sent {
-    planned: Planned,
-    why: Why,
-    /// As it was told; 0: it was not.
-    id: u64,
-    sends: u32,
-    due: Instant,
-    /// The greatest position of its shard seen when it was sent first.
-    seen_before: i64,
-}
 
 /// One caller.
 pub struct Client {
@@ -88,12 +50,7 @@ pub struct Client {
     /// The one in use.
     channel: usize,
     manner: Manner,
-    /// To be stored ...
-    fresh: VecDeque<Sent>,
-    /// ... and stored, to be asked for.
-    open: VecDeque<Sent>,
-    /// Whose turn it is.
-    open_next: bool,
+    queue: Queue,
     history: History,
     /// New commands that may be sent now.
     allowed: f64,
@@ -123,9 +80,7 @@ impl Client {
             shared,
             plan,
             manner,
-            fresh: VecDeque::new(),
-            open: VecDeque::new(),
-            open_next: false,
+            queue: Queue::default(),
             history: History::default(),
             allowed: 0.0,
             paced_at: Instant::now(),
@@ -154,13 +109,11 @@ impl Client {
         }
         self.drain().await;
         self.ask_again().await;
-        let open = self.fresh.iter().chain(&self.open);
-        let open = open.map(|sent| sent.planned.command.idempotency_key.clone());
-        (self.history, open.collect())
+        (self.history, self.queue.keys().collect())
     }
 
     async fn drain(&mut self) {
-        while self.pending() > 0 && !self.shared.give_up.is_cancelled() {
+        while !self.queue.is_empty() && !self.shared.give_up.is_cancelled() {
             if !self.send_due().await {
                 tokio::time::sleep(IDLE).await;
             }
@@ -183,7 +136,7 @@ impl Client {
         self.paced_at = now;
         let most = (self.manner.rate * BURST_SECONDS).max(1.0);
         self.allowed = (self.allowed + earned).min(most);
-        while self.allowed >= 1.0 && self.pending() < self.manner.pending_max {
+        while self.allowed >= 1.0 && self.queue.len() < self.manner.pending_max {
             self.allowed -= 1.0;
             let dice = self.plan.below(100);
             if dice < REPEATS_OF_100 {
@@ -204,77 +157,24 @@ impl Client {
 
     fn add(&mut self, planned: Planned, why: Why) {
         self.shared.pending.fetch_add(1, Ordering::Relaxed);
-        self.fresh.push_back(Sent {
-            planned,
-            why,
-            id: 0,
-            sends: 0,
-            due: Instant::now(),
-            seen_before: -1,
-        });
+        self.queue.add(planned, why);
     }
 
-    fn pending(&self) -> usize {
-        self.fresh.len() + self.open.len()
-    }
-
-    /// Sends a batch of what is due; false: nothing is. What is new and what is asked for take
-    /// turns, so that neither waits for the other.
+    /// Sends a batch of what is due; false: nothing is.
     async fn send_due(&mut self) -> bool {
-        for _ in 0..2 {
-            let asks = self.open_next;
-            self.open_next = !asks;
-            let batch = self.due(asks);
-            if batch.is_empty() {
-                continue;
-            }
-            let wait = match asks || self.plan.below(100) < self.manner.waiting_of_100 {
-                true => WaitFor::Applied,
-                false => WaitFor::Accepted,
-            };
-            self.send(batch, wait).await;
-            return true;
-        }
-        false
-    }
-
-    fn due(&mut self, asks: bool) -> Vec<Sent> {
-        let queue = match asks {
-            true => &mut self.open,
-            false => &mut self.fresh,
+        let Some((mut batch, asks)) = self.queue.due(self.manner.batch_max) else {
+            return false;
         };
-        let now = Instant::now();
-        let mut batch = Vec::new();
-        for _ in 0..queue.len() {
-            if batch.len() == self.manner.batch_max {
-                break;
-            }
-            let Some(mut sent) = queue.pop_front() else {
-                break;
-            };
-            if sent.due > now {
-                queue.push_back(sent);
-                continue;
-            }
-            if sent.sends == 0 {
-                let seen = &self.shared.seen[usize::from(sent.planned.shard)];
-                sent.seen_before = seen.position();
-            }
-            sent.sends += 1;
-            batch.push(sent);
+        for sent in batch.iter_mut().filter(|sent| sent.sends == 1) {
+            let seen = &self.shared.seen[usize::from(sent.planned.shard)];
+            sent.seen_before = seen.position();
         }
-        batch
-    }
-
-    /// Sends it again, later.
-    fn again(&mut self, mut sent: Sent) {
-        let pause = RETRY_PAUSE * (1 << sent.sends.min(8).saturating_sub(1));
-        let (queue, most) = match sent.id {
-            0 => (&mut self.fresh, RETRY_PAUSE_FRESH_MAX),
-            _ => (&mut self.open, RETRY_PAUSE_MAX),
+        let wait = match asks || self.plan.below(100) < self.manner.waiting_of_100 {
+            true => WaitFor::Applied,
+            false => WaitFor::Accepted,
         };
-        sent.due = Instant::now() + pause.min(most);
-        queue.push_back(sent);
+        self.send(batch, wait).await;
+        true
     }
 
     async fn send(&mut self, batch: Vec<Sent>, wait: WaitFor) {
@@ -342,10 +242,10 @@ impl Client {
             _ => {}
         }
         for sent in batch {
-            self.again(sent);
+            self.queue.again(sent);
         }
         self.channel = (self.channel + 1) % self.channels.len();
-        tokio::time::sleep(RETRY_PAUSE / 2).await;
+        tokio::time::sleep(FAILED_PAUSE).await;
     }
 
     /// One command is answered.
@@ -367,8 +267,7 @@ impl Client {
         }
         let Some(result) = outcome.result else {
             // Accepted; the outcome is asked for.
-            sent.due = Instant::now();
-            return self.open.push_back(sent);
+            return self.queue.ask(sent);
         };
         self.shared.pending.fetch_sub(1, Ordering::Relaxed);
         match sent.why {
@@ -419,6 +318,6 @@ impl Client {
             self.shared.pending.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        self.again(sent);
+        self.queue.again(sent);
     }
 }

@@ -13,10 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Error,
-    client::{BATCH_MAX, Client, Manner},
+    client::{BATCH_MAX, Client},
     history::History,
     meter::Meter,
     plan::{self, Accounts},
+    queue::Manner,
 };
 
 /// What is sent.

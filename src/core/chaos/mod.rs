@@ -28,6 +28,7 @@ pub mod outage;
 mod plan;
 mod processes;
 pub mod proxy;
+mod queue;
 mod replay;
 pub mod run;
 pub mod stage;
