@@ -6,6 +6,10 @@ use std::{
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -233,12 +237,16 @@ fn append(file: &Path) -> std::io::Result<File> {
     OpenOptions::new().create(true).append(true).open(file)
 }
 
-/// A free port of this machine, different ones in calls close to each other.
+/// A free port of this machine; another one each time, although nobody holds it until its process
+/// is there.
 fn free_address() -> Result<SocketAddr, Error> {
+    static NEXT: OnceLock<AtomicU64> = OnceLock::new();
     let count = u64::from(PORTS.end - PORTS.start);
-    for _ in 0..1_000 {
-        let random = getrandom::u64().map_err(|error| Error::Failed(error.to_string()))?;
-        let port = PORTS.start + (random % count) as u16;
+    let random = getrandom::u64().map_err(|error| Error::Failed(error.to_string()))?;
+    let next = NEXT.get_or_init(|| AtomicU64::new(random % count));
+    for _ in 0..count {
+        let step = next.fetch_add(1, Ordering::Relaxed) % count;
+        let port = PORTS.start + u16::try_from(step).expect("below the count of ports");
         if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
             return listener
                 .local_addr()
