@@ -53,6 +53,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     } = service::connect(&settings).await?;
     let mut outbox = Outbox::new(store.clone(), log.clone(), settings.outbox).await?;
     if args.once {
+        outbox = outbox.for_one_pass();
         let pass = outbox.pass().await?;
         show(&ctx, &pass);
         return Ok(());

@@ -2,7 +2,7 @@
 
 use std::{fmt, process::ExitCode};
 
-use axs::core::{log, store, submit};
+use axs::core::{chaos, log, store, submit};
 
 /// Shown by `axs --help`; the README has the same table.
 pub const EXIT_CODES: &str = "\
@@ -118,13 +118,15 @@ impl Failure {
         }
         let of_store = error.downcast_ref::<store::Error>().map(exit_of_store);
         let of_log = error.downcast_ref::<log::Error>().map(exit_of_log);
+        let of_chaos = error.downcast_ref::<chaos::Error>().map(exit_of_chaos);
         let text = format!("{error:#}");
         // Some errors of the core bring their advice along.
         let (message, hint) = match text.split_once("\nhint: ") {
             Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
             None => (text, None),
         };
-        let mut failure = Self::new(of_store.or(of_log).unwrap_or(Exit::Failure), message);
+        let exit = of_store.or(of_log).or(of_chaos);
+        let mut failure = Self::new(exit.unwrap_or(Exit::Failure), message);
         failure.hint = hint;
         failure
     }
@@ -143,6 +145,16 @@ fn exit_of_log(error: &log::Error) -> Exit {
         log::Error::Unavailable(_) => Exit::Unavailable,
         log::Error::Refused(_) => Exit::Configuration,
         _ => Exit::Failure,
+    }
+}
+
+fn exit_of_chaos(error: &chaos::Error) -> Exit {
+    match error {
+        chaos::Error::Store(error) => exit_of_store(error),
+        chaos::Error::Log(error) => exit_of_log(error),
+        chaos::Error::Cache(_) | chaos::Error::Unavailable(_) => Exit::Unavailable,
+        chaos::Error::Interrupted => Exit::Interrupted,
+        chaos::Error::Failed(_) => Exit::Failure,
     }
 }
 

@@ -9,6 +9,7 @@ pub use failure::{Exit, Failure};
 pub use start::{parse, start_logs};
 
 mod assets;
+mod chaos;
 mod completions;
 mod config;
 mod consume;
@@ -101,6 +102,7 @@ pub enum Command {
     Doctor(doctor::Args),
     Assets(assets::Args),
     Seed(seed::Args),
+    Chaos(chaos::Args),
     Config(config::Args),
     Completions(completions::Args),
     #[cfg(feature = "simulation")]
@@ -119,6 +121,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::Assets(_)
             | Self::Seed(_)
+            | Self::Chaos(_)
             | Self::Config(_)
             | Self::Completions(_) => false,
             #[cfg(feature = "simulation")]
@@ -129,7 +132,9 @@ impl Command {
 
 /// Runs a subcommand; what is not a service ends at once when it is interrupted.
 pub async fn run(command: Command, ctx: Ctx) -> Result<()> {
-    if command.is_service() {
+    // It has to mend and to clean up first.
+    let ends_by_itself = matches!(command, Command::Chaos(_));
+    if command.is_service() || ends_by_itself {
         return dispatch(command, ctx).await;
     }
     tokio::select! {
@@ -150,6 +155,7 @@ async fn dispatch(command: Command, ctx: Ctx) -> Result<()> {
         Command::Doctor(args) => doctor::run(args, ctx).await,
         Command::Assets(args) => assets::run(args, ctx).await,
         Command::Seed(args) => seed::run(args, ctx).await,
+        Command::Chaos(args) => chaos::run(args, ctx).await,
         Command::Config(args) => config::run(args, ctx),
         Command::Completions(args) => completions::run(args, ctx),
         #[cfg(feature = "simulation")]

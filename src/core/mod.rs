@@ -2,7 +2,7 @@
 //!
 //! Imports point one way:
 //! `types ← command ← engine ← contracts of {log, store, cache} ← leader ←
-//! {writer, outcomes, consumer, outbox} ← {grpc, seed} ← cmd`. The contract of a seam is the `mod.rs`
+//! {writer, outcomes, consumer, outbox} ← {grpc, seed, chaos} ← cmd`. The contract of a seam is the `mod.rs`
 //! of its folder; the implementations beside it are used by nobody else.
 //!
 //! - [`types`], [`assets`], [`interval_set`], [`proto`]: the vocabulary; [`config`]: every setting.
@@ -17,12 +17,14 @@
 //! - [`startup`]: what is checked before a process takes part; [`doctor`]: what an operator is told.
 //! - [`embedded`]: store and log of one process over the log file.
 //! - [`grpc`]: the API; [`telemetry`]: logs, metrics, the admin port.
+//! - [`chaos`]: proof by breaking, on real servers.
 //! - [`submit`]: the client of `axs submit`; [`seed`]: many accounts by the real path;
 //!   [`workload`]: commands as an exchange would send them, from a seed.
 
 pub mod assets;
 pub mod cache;
 pub mod canary;
+pub mod chaos;
 pub mod clock;
 pub mod command;
 pub mod config;

@@ -1,5 +1,12 @@
 //! Servers that are not named, not there, or in the way.
 
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    net::{TcpListener, TcpStream},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
 use super::run::{Axs, dead_server};
 
 #[test]
@@ -149,4 +156,54 @@ fn an_address_in_use_is_told_with_what_to_do() {
         );
         assert!(ran.err.contains("\nhint: set "), "{}", ran.err);
     }
+}
+
+#[test]
+fn a_service_that_is_still_starting_is_not_ready() {
+    // It takes connections into its queue and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let postgres = format!(
+        "postgres://{}/axs",
+        silent.local_addr().expect("an address")
+    );
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let admin = free.local_addr().expect("an address").to_string();
+    drop(free);
+    let axs = Axs::new()
+        .variable("AXS_POSTGRES__URL", &postgres)
+        .variable("AXS_POSTGRES__CONNECT_TIMEOUT", "20s")
+        .variable("AXS_KAFKA__BROKERS", "127.0.0.1:1");
+    // `cron-outbox` opens its admin port only once it has connected.
+    for service in ["serve-grpc", "consume"] {
+        let mut child = axs
+            .command(&[service, "--admin-listen", &admin])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        let until = Instant::now() + Duration::from_secs(15);
+        let answer = loop {
+            if let Some(answer) = first_line(&admin, "/readyz") {
+                break answer;
+            }
+            assert!(
+                Instant::now() < until,
+                "{service}: the admin port is closed"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        child.kill().expect("it runs");
+        child.wait().expect("it is ours");
+        assert!(answer.contains("503"), "{service}: {answer}");
+    }
+}
+
+/// Of the answer to a GET; `None`: nobody answers.
+fn first_line(address: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: axs\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).ok()?;
+    (!line.is_empty()).then_some(line)
 }

@@ -22,6 +22,7 @@ mod member;
 #[expect(dead_code, reason = "services are members of a cluster here")]
 #[path = "../support/process.rs"]
 mod process;
+#[expect(dead_code, reason = "only hooks name its folder")]
 #[path = "../support/stack.rs"]
 mod stack;
 #[expect(dead_code, reason = "balances are read after what was written here")]

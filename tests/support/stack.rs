@@ -43,6 +43,11 @@ impl Stack {
         own.cloned().unwrap_or_else(|| required(variable))
     }
 
+    /// Where it lives.
+    pub fn folder(&self) -> &std::path::Path {
+        &self.folder
+    }
+
     /// No time for last words.
     pub fn kill9(&self, service: &str) {
         let file = self.folder.join(format!("{service}.pid"));

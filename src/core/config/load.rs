@@ -134,6 +134,18 @@ impl Loaded {
     }
 }
 
+/// The settings as the environment of another process.
+pub fn environment(settings: &Settings) -> Vec<(String, String)> {
+    let set = keys::flat(settings)
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)));
+    let name = |key: String| {
+        let key = key.replace('.', "__").to_uppercase();
+        format!("{ENVIRONMENT_PREFIX}{key}")
+    };
+    set.map(|(key, value)| (name(key), value)).collect()
+}
+
 /// Puts the settings together and checks them.
 pub fn load(sources: &Sources) -> Result<Loaded, Error> {
     let known = Known::new();
@@ -296,6 +308,21 @@ mod tests {
             environment: vec![(name.into(), value.into())],
             ..Sources::default()
         }
+    }
+
+    #[test]
+    fn settings_pass_through_the_environment_of_a_process() {
+        let mut settings = Settings::default();
+        settings.cluster.assets = vec!["EUR:2".into(), "BTC:8".into()];
+        settings.consume.lease_ttl = std::time::Duration::from_millis(1_500);
+        settings.postgres.url = Some("postgres://a@b/c".into());
+        let properties = &mut settings.kafka.properties;
+        properties.insert("socket.timeout.ms".into(), "60000".into());
+        let sources = Sources {
+            environment: super::environment(&settings),
+            ..Sources::default()
+        };
+        assert_eq!(load(&sources).expect("it loads").settings, settings);
     }
 
     #[test]

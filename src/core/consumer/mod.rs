@@ -28,8 +28,9 @@ mod spread;
 use driver::{Driver, Order, SteppedDown};
 
 /// How often the coordinator looks at the shards.
-const LOOK_INTERVAL: Duration = Duration::from_millis(200);
-/// How often a process says that it is there.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// How often a process says that it is there, and sees who else is; at each look while a shard has
+/// just become free, so that who hands over is known at once.
 const BEAT_INTERVAL: Duration = Duration::from_millis(1_000);
 /// A process not seen for so long is gone.
 const SEEN_WITHIN: Duration = Duration::from_millis(4_000);
@@ -43,6 +44,7 @@ const DRAIN_MAX: Duration = Duration::from_millis(1_800);
 const LAG_INTERVAL: Duration = Duration::from_secs(2);
 
 const _: () = assert!(BEAT_INTERVAL.as_millis() * 3 < SEEN_WITHIN.as_millis());
+const _: () = assert!(LOOK_INTERVAL.as_millis() * 2 < FORSAKEN_AFTER.as_millis());
 
 /// What a consumer works with. Cheap to clone.
 #[derive(Clone)]
@@ -149,6 +151,7 @@ struct Coordinator {
     draining: BTreeSet<ShardId>,
     avoid: BTreeMap<ShardId, Option<Instant>>,
     free_since: BTreeMap<ShardId, Instant>,
+    leases: spread::Leases,
     members: Vec<Member>,
     beat_at: Option<Instant>,
     /// A shard was given up because of the log: until it answers we ask for no share of the shards.
@@ -185,6 +188,7 @@ impl Coordinator {
             draining: BTreeSet::new(),
             avoid: BTreeMap::new(),
             free_since: BTreeMap::new(),
+            leases: spread::Leases::default(),
             members: Vec::new(),
             beat_at: None,
             log_away: false,
@@ -227,19 +231,8 @@ impl Coordinator {
     }
 
     async fn look(&mut self) -> Result<(), store::Error> {
-        let now = Instant::now();
-        if self.beat_at.is_none_or(|at| now >= at + BEAT_INTERVAL) {
-            if self.log_away {
-                self.log_away = self.parts.log.ping().await.is_err();
-            }
-            let me = Member {
-                name: self.parts.name.clone(),
-                draining: self.log_away,
-            };
-            self.members = self.parts.store.beat(&me, SEEN_WITHIN).await?;
-            self.beat_at = Some(now);
-        }
         let rows = self.parts.store.shard_rows().await?;
+        let now = Instant::now();
         self.avoid
             .retain(|_, until| until.is_none_or(|until| now < until));
         let is_free = |row: &store::ShardRow| row.lease_left.is_zero();
@@ -250,13 +243,20 @@ impl Coordinator {
                 self.free_since.remove(&row.shard);
             }
         }
+        self.beat(now).await?;
+        let gone = self.leases.gone(now.into_std(), &rows);
+        let members = self.members.iter();
+        let members: Vec<Member> = members
+            .filter(|member| member.name == self.parts.name || !gone.contains(&member.name))
+            .cloned()
+            .collect();
         let forsaken = self
             .free_since
             .iter()
             .filter(|(_, at)| now >= **at + FORSAKEN_AFTER);
         let plan = spread::plan(&spread::View {
             me: &self.parts.name,
-            members: &self.members,
+            members: &members,
             rows: &rows,
             mine: &self.mine.difference(&self.draining).copied().collect(),
             avoid: &self.avoid.keys().chain(&self.draining).copied().collect(),
@@ -271,6 +271,31 @@ impl Coordinator {
             self.order(shard, Order::Drain);
         }
         self.measure_lag(now, &rows).await;
+        Ok(())
+    }
+
+    /// Says that this process is there, and learns who else is, when that is due.
+    async fn beat(&mut self, now: Instant) -> Result<(), store::Error> {
+        let just_free = self
+            .free_since
+            .values()
+            .any(|at| now < *at + FORSAKEN_AFTER);
+        let interval = match just_free {
+            true => LOOK_INTERVAL,
+            false => BEAT_INTERVAL,
+        };
+        if self.beat_at.is_some_and(|at| now < at + interval) {
+            return Ok(());
+        }
+        if self.log_away {
+            self.log_away = self.parts.log.ping().await.is_err();
+        }
+        let me = Member {
+            name: self.parts.name.clone(),
+            draining: self.log_away,
+        };
+        self.members = self.parts.store.beat(&me, SEEN_WITHIN).await?;
+        self.beat_at = Some(now);
         Ok(())
     }
 

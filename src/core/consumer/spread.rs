@@ -1,7 +1,10 @@
 //! Which shards a process should lead: pure, from what every process sees in the store. Shards are
 //! spread so that any two processes differ by one at most, with as few hand-overs as that takes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use crate::core::{
     store::{Member, ShardRow},
@@ -31,6 +34,28 @@ pub struct View<'a> {
     pub avoid: &'a BTreeSet<ShardId>,
     /// Free shards that nobody took for too long: anybody should.
     pub forsaken: &'a BTreeSet<ShardId>,
+}
+
+/// When each lease would end, as it was seen last: a lease that ended sooner was given up, one that
+/// ran out belonged to a process that is dead, stopped or cut off.
+#[derive(Debug, Default)]
+pub struct Leases(BTreeMap<ShardId, Instant>);
+
+impl Leases {
+    /// Takes in what is seen now; processes whose leases ran out.
+    pub fn gone(&mut self, now: Instant, rows: &[ShardRow]) -> BTreeSet<String> {
+        let mut gone = BTreeSet::new();
+        for row in rows {
+            if !row.lease_left.is_zero() {
+                self.0.insert(row.shard, now + row.lease_left);
+            } else if self.0.get(&row.shard).is_some_and(|end| *end <= now) {
+                gone.insert(row.leader.clone());
+            } else {
+                self.0.remove(&row.shard);
+            }
+        }
+        gone
+    }
 }
 
 /// Plans for one process. All processes that see the same come to plans that fit together.
@@ -158,6 +183,30 @@ mod tests {
             state_hash: 0,
             applied: IntervalSet::new(),
         }
+    }
+
+    #[test]
+    fn a_leader_whose_lease_ran_out_is_gone_and_one_that_gave_it_up_is_not() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let led = [row(0, Some("a")), row(1, Some("b"))];
+        let freed = |shard, leader: &str| ShardRow {
+            lease_left: Duration::ZERO,
+            ..row(shard, Some(leader))
+        };
+        let mut leases = Leases::default();
+        assert!(leases.gone(start, &led).is_empty());
+        let given_up = [freed(0, "a"), row(1, Some("b"))];
+        assert!(leases.gone(after(100), &given_up).is_empty());
+        assert!(leases.gone(after(1_050), &given_up).is_empty());
+        let ran_out = [freed(0, "a"), freed(1, "b")];
+        assert_eq!(
+            leases.gone(after(2_100), &ran_out),
+            BTreeSet::from(["b".to_owned()])
+        );
+        assert!(leases.gone(after(2_200), &led).is_empty());
+        // Nobody knows how a lease ended that was never seen running.
+        assert!(Leases::default().gone(start, &ran_out).is_empty());
     }
 
     /// Every process plans on what it sees and acts at once, in turn; counts rounds to rest.

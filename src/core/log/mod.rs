@@ -72,9 +72,21 @@ impl Record {
     /// Hash of the record (position, log time, key and value), kept beside the position. The time
     /// too, because it decides `applied_at`: the same command produced again is another record.
     pub fn anchor(&self) -> Anchor {
+        self.hash(Some(self.log_time))
+    }
+
+    /// Whether this is the record that the anchor is of. Version 0.1 left the time out: its anchors
+    /// stand until the next flush of their shard.
+    pub fn is_anchored_by(&self, anchor: Anchor) -> bool {
+        self.anchor() == anchor || self.hash(None) == anchor
+    }
+
+    fn hash(&self, log_time: Option<Timestamp>) -> Anchor {
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
         hasher.update(&self.position.0.to_le_bytes());
-        hasher.update(&self.log_time.0.to_le_bytes());
+        if let Some(log_time) = log_time {
+            hasher.update(&log_time.0.to_le_bytes());
+        }
         hasher.update(&(self.key.len() as u64).to_le_bytes());
         hasher.update(&self.key);
         hasher.update(&self.value);

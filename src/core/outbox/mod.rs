@@ -58,6 +58,7 @@ pub struct Outbox {
     shards: u16,
     memories: BTreeMap<ShardId, Memory>,
     started: Instant,
+    is_alone: bool,
     close_blocks_at: Option<Instant>,
 }
 
@@ -76,8 +77,16 @@ impl Outbox {
             shards,
             memories: BTreeMap::new(),
             started: Instant::now(),
+            is_alone: false,
             close_blocks_at: None,
         })
+    }
+
+    /// The outbox of a process that makes one pass and ends: it does not wait for a TICK of its own.
+    #[must_use]
+    pub fn for_one_pass(mut self) -> Self {
+        self.is_alone = true;
+        self
     }
 
     /// Passes over all shards until `shutdown`. A pass that fails is only logged: the next one does
@@ -131,7 +140,12 @@ impl Outbox {
         let (margin, limit) = (self.settings.margin, self.settings.pass_count_max);
         let view = self.store.outbox_view(shard, margin, limit).await?;
         report(shard, &view);
-        let memory = self.memories.entry(shard).or_default();
+        let new = if self.is_alone {
+            Memory::alone
+        } else {
+            Memory::default
+        };
+        let memory = self.memories.entry(shard).or_insert_with(new);
         let Planned {
             records,
             tick,

@@ -1,6 +1,9 @@
 //! What a pass over one shard appends: pure, from what the store shows and what was sent before.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
 
 use crate::core::{
     canary::{self, Guard},
@@ -12,6 +15,11 @@ use crate::core::{
 
 /// A shard gets a TICK at most this often, whoever sends it.
 const TICK_INTERVAL: Duration = Duration::from_secs(2);
+/// When the engine has heard nothing of the outbox that sends a shard's TICKs for so long, another
+/// one does.
+const TAKE_OVER_AFTER: Duration = Duration::from_secs(6);
+/// TICKs remembered: what the engine applied last is among them, or another process sent it.
+const TICKS_MAX: usize = 64;
 /// A command sent again waits this long before the next time; it doubles ...
 const PAUSE_MIN: Duration = Duration::from_secs(2);
 /// ... up to this.
@@ -24,6 +32,10 @@ const REPEATS_MAX: u64 = 100;
 #[derive(Debug, Default)]
 pub(in crate::core) struct Memory {
     ticked_at: Option<Duration>,
+    /// Of the TICKs sent last.
+    ticks: VecDeque<Timestamp>,
+    /// There is no other outbox: everything is ours, whoever sent the TICK.
+    is_alone: bool,
     sealed: Option<Sent>,
     resent: BTreeMap<CommandId, Sent>,
 }
@@ -38,6 +50,30 @@ struct Sent {
     again_at: Duration,
     /// The next pause.
     pause: Duration,
+}
+
+impl Memory {
+    /// Of a process that makes one pass and ends: it cannot wait for its own TICK.
+    pub(in crate::core) fn alone() -> Self {
+        Self {
+            is_alone: true,
+            ..Self::default()
+        }
+    }
+
+    fn ticked(&mut self, view: &OutboxView, now: Duration) {
+        self.ticked_at = Some(now);
+        self.ticks.push_back(view.now);
+        if self.ticks.len() > TICKS_MAX {
+            self.ticks.pop_front();
+        }
+    }
+
+    /// Of several outboxes the one whose TICK the engine applied last sends again: without it each
+    /// would send everything. When it dies, another one's TICK is the next.
+    fn is_ours(&self, view: &OutboxView) -> bool {
+        self.is_alone || self.ticks.contains(&view.passed_at)
+    }
 }
 
 impl Sent {
@@ -76,7 +112,7 @@ pub(in crate::core) fn plan(
 ) -> Planned {
     let mut planned = Planned::default();
     if wants_tick(view, margin, memory, now) {
-        memory.ticked_at = Some(now);
+        memory.ticked(view, now);
         planned.tick = true;
         let tick = Tick {
             now: view.now,
@@ -86,7 +122,7 @@ pub(in crate::core) fn plan(
             .records
             .push(control(shard, record::encode_tick(&tick), view.now));
     }
-    if !canary::is_off(Guard::OutboxResend) {
+    if memory.is_ours(view) && !canary::is_off(Guard::OutboxResend) {
         plan_resends(shard, view, margin, memory, now, &mut planned);
     }
     if view.sealable.is_empty() {
@@ -111,7 +147,11 @@ fn wants_tick(view: &OutboxView, margin: Duration, memory: &Memory, now: Duratio
         return false;
     };
     let is_old = oldest < earlier(view.now, margin);
-    let others_ticked = view.passed_at > earlier(view.now, TICK_INTERVAL);
+    let interval = match memory.is_ours(view) {
+        true => TICK_INTERVAL,
+        false => TAKE_OVER_AFTER,
+    };
+    let others_ticked = view.passed_at > earlier(view.now, interval);
     let we_ticked = memory.ticked_at.is_some_and(|at| now < at + TICK_INTERVAL);
     is_old && !others_ticked && !we_ticked
 }
@@ -240,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_pending_command_is_sent_again_with_growing_pauses() {
-        let mut memory = Memory::default();
+        let mut memory = Memory::alone();
         let pending = vec![command(5, second(10))];
         let mut sent_at = Vec::new();
         for at in 0..140 {
@@ -269,8 +309,26 @@ mod tests {
     }
 
     #[test]
+    fn of_several_outboxes_the_one_whose_tick_was_applied_sends_again() {
+        let (mut one, mut other) = (Memory::default(), Memory::default());
+        let planned = |memory: &mut Memory, now: i64, passed_at: i64| {
+            let view = view(now, passed_at, Some(10), vec![command(5, second(10))]);
+            let at = Duration::from_secs(now as u64);
+            let planned = plan(ShardId(0), &view, MARGIN, memory, at);
+            (planned.tick, planned.resent)
+        };
+        assert_eq!(planned(&mut one, 100, 0), (true, 0), "it asks the engine");
+        assert_eq!(planned(&mut other, 101, 100), (false, 0), "not its TICK");
+        assert_eq!(planned(&mut one, 101, 100), (false, 1));
+        // The first one died: the other one asks, and goes on.
+        assert_eq!(planned(&mut other, 103, 100), (false, 0));
+        assert_eq!(planned(&mut other, 106, 100), (true, 0));
+        assert_eq!(planned(&mut other, 107, 106), (false, 1));
+    }
+
+    #[test]
     fn what_was_sent_again_waits_until_the_engine_has_passed_that_too() {
-        let mut memory = Memory::default();
+        let mut memory = Memory::alone();
         let mut resent = |now: i64, passed_at: i64| {
             let view = view(now, passed_at, Some(10), vec![command(5, second(10))]);
             let now = Duration::from_secs(now as u64);
@@ -303,6 +361,6 @@ mod tests {
         assert_eq!(planned(100, 0), (8, false));
         assert_eq!(planned(102, 0), (0, false));
         assert_eq!(planned(107, 0), (0, true), "was the SEAL passed over?");
-        assert_eq!(planned(109, 107), (8, false), "it was");
+        assert_eq!(planned(108, 107), (8, false), "it was");
     }
 }

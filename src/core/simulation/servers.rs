@@ -167,7 +167,7 @@ impl Partition {
         {
             let before = usize::try_from(from.offset() - 1).ok();
             let before = before.and_then(|offset| self.records[offset].as_ref());
-            if before.map(Record::anchor) != Some(anchor) {
+            if !before.is_some_and(|record| record.is_anchored_by(anchor)) {
                 return diverged("the record before the position is another one");
             }
         }

@@ -2,6 +2,7 @@
 //! generators", 2014). Not for secrets.
 
 /// A stream of numbers.
+#[derive(Clone, Debug)]
 pub(in crate::core) struct Random(u64);
 
 impl Random {

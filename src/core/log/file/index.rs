@@ -147,7 +147,7 @@ impl Reader {
         if let (Some(anchor), Some(before)) = (anchor, next.checked_sub(1)) {
             place.next = before;
             let found = index.read(&place, 1, usize::MAX);
-            if found.iter().all(|record| record.anchor() != anchor) {
+            if !found.iter().any(|record| record.is_anchored_by(anchor)) {
                 return Err(Error::Diverged(format!(
                     "the record of shard {shard} before position {from} is not the one that was \
                      applied: put the log file back that belongs to it"

@@ -29,6 +29,7 @@ use crate::core::{
 pub mod admin;
 mod client;
 mod consume;
+mod fold;
 mod headers;
 mod last;
 mod produce;
@@ -212,6 +213,18 @@ impl Log {
         self.check_once().await?;
         let inner = &self.inner;
         last::last_results(&inner.clients, &inner.topics.results, inner.shards).await
+    }
+
+    /// Every result of a shard that the topic holds now, oldest first, folded into one value.
+    pub async fn fold_results<T: Send + 'static>(
+        &self,
+        shard: ShardId,
+        start: T,
+        each: impl FnMut(&mut T, &[u8]) + Send + 'static,
+    ) -> Result<T, Error> {
+        self.check_once().await?;
+        let topic = self.inner.topics.results.clone();
+        fold::fold(&self.inner.clients, topic, shard, start, each).await
     }
 
     /// Whether the cluster answers, and the topics still fit.

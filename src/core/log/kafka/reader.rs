@@ -223,7 +223,7 @@ impl Reader {
                 )));
             }
         };
-        if found.position.offset() + 1 == offset && found.anchor() == anchor {
+        if found.position.offset() + 1 == offset && found.is_anchored_by(anchor) {
             return Ok(());
         }
         Err(Error::Diverged(format!(

@@ -111,6 +111,23 @@ pub async fn describe(settings: &config::Kafka) -> Result<Description, Error> {
     Admin::new(settings)?.describe().await
 }
 
+/// Takes topics away, with everything in them.
+pub async fn delete_topics(settings: &config::Kafka, topics: &Topics) -> Result<(), Error> {
+    let client = Admin::new(settings)?.client()?;
+    let deleted = client.delete_topics(&topics.all(), &options()).await;
+    let answers = deleted.map_err(|error| failed("the topics were not deleted", &error))?;
+    for answer in answers {
+        match answer {
+            Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+            Err((name, code)) => {
+                let what = format!("the topic `{name}` was not deleted");
+                return Err(failed(&what, &KafkaError::AdminOp(code)));
+            }
+        }
+    }
+    Ok(())
+}
+
 struct Admin {
     clients: Clients,
     topics: Topics,
