@@ -72,7 +72,7 @@ impl Memory {
     /// Of several outboxes the one whose TICK the engine applied last sends again: without it each
     /// would send everything. When it dies, another one's TICK is the next.
     fn is_ours(&self, view: &OutboxView) -> bool {
-        self.is_alone || self.ticks.contains(&view.passed_at)
+        self.is_alone || self.ticks.contains(&view.passed_at) || canary::is_off(Guard::LagAware)
     }
 }
 

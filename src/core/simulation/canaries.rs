@@ -16,10 +16,11 @@ pub struct Canary {
 }
 
 /// Guards that others stand before: alone they are not missed, with those they are.
-const SECOND_LINE: [Guard; 4] = [
+const SECOND_LINE: [Guard; 5] = [
     Guard::AccountVersion,
     Guard::AppliedOverlap,
     Guard::BumpFirst,
+    Guard::FillOneRead,
     Guard::LeaseLocal,
 ];
 
@@ -68,7 +69,6 @@ pub fn canaries() -> Vec<Canary> {
         DropOnRefusal,
         Anchor,
         FlushAgain,
-        FillOneRead,
         PanicParked,
         RefusalParked,
         AtomicPosition,
@@ -80,6 +80,7 @@ pub fn canaries() -> Vec<Canary> {
     all.extend(SECOND_LINE.map(alone));
     all.push(together(&[AccountVersion, DirtyPin]));
     all.push(together(&[AppliedOverlap, AppliedSet]));
+    all.push(together(&[FillOneRead, CachePass]));
     all.push(together(&[BumpFirst, PreviousPosition, AppliedOverlap]));
     all
 }
