@@ -125,7 +125,7 @@ fn print(ctx: &Ctx, report: &Report) {
     if report.wrong.is_empty() {
         ctx.ui.line(format!(
             "seed {seed}: all is well after {} events",
-            report.events
+            report.counts.events
         ));
         return;
     }
@@ -148,20 +148,20 @@ fn print(ctx: &Ctx, report: &Report) {
 }
 
 fn print_sum(ctx: &Ctx, sum: &Sum, took: std::time::Duration) {
-    let hours = sum.simulated / 3_600_000_000;
+    let hours = sum.counts.simulated / 3_600_000_000;
     ctx.ui.line(format!(
         "{} seeds, {} failed; {hours} simulated hours in {:.1} s; {} commands, {} log records, {} \
          take-overs, {} kills, {} stops, {} stale flushes refused, {} results published again",
         sum.seeds,
         sum.failed.len(),
         took.as_secs_f64(),
-        sum.commands,
-        sum.records,
-        sum.take_overs,
-        sum.crashes,
-        sum.pauses,
-        sum.fenced,
-        sum.duplicate_results,
+        sum.counts.commands,
+        sum.counts.records,
+        sum.counts.take_overs,
+        sum.counts.crashes,
+        sum.counts.pauses,
+        sum.counts.fenced,
+        sum.counts.duplicate_results,
     ));
 }
 

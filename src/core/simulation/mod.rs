@@ -17,7 +17,7 @@ pub use canaries::{Canary, Detection, canaries, detect};
 pub use exhaustive::{Exhaustive, SCENARIOS, exhaustive};
 pub use run::{Options, Report, run};
 pub use shrink::shrink;
-pub use sum::Sum;
+pub use sum::{Counts, Sum};
 
 mod canaries;
 mod checker;

@@ -4,6 +4,7 @@ use super::{
     MILLISECOND, Micros, SECOND, checker,
     faults::{Fault, Strike, schedule},
     profile::Profile,
+    sum::Counts,
     world::{EVENTS_MAX, Role, World},
 };
 use crate::core::{
@@ -47,24 +48,8 @@ pub struct Report {
     pub faults: Vec<(usize, Fault)>,
     /// Of everything that happened, in its order.
     pub hash: u64,
-    /// Events.
-    pub events: u64,
-    /// Simulated microseconds.
-    pub simulated: u64,
-    /// Commands accepted.
-    pub commands: u64,
-    /// Records in the log.
-    pub records: u64,
-    /// Processes killed.
-    pub crashes: u64,
-    /// Processes stopped for a while.
-    pub pauses: u64,
-    /// Flushes refused because another leader was there.
-    pub fenced: u64,
-    /// Shards taken over.
-    pub take_overs: u64,
-    /// Results published more than once.
-    pub duplicate_results: u64,
+    /// How much happened.
+    pub counts: Counts,
     /// Steps of the leader that a strike is aimed at.
     pub steps: u64,
 }
@@ -100,17 +85,19 @@ pub fn run(seed: u64, options: &Options) -> Report {
         wrong,
         faults,
         hash: world.hash,
-        events: world.events,
-        simulated: world.now,
-        commands: world.store.tables.all_commands().count() as u64,
-        records: partitions
-            .map(|partition| partition.records.len() as u64)
-            .sum(),
-        crashes: world.history.crashes,
-        pauses: world.history.pauses,
-        fenced: world.history.fenced,
-        take_overs: world.history.take_overs.len() as u64,
-        duplicate_results: world.history.duplicate_results,
+        counts: Counts {
+            events: world.events,
+            simulated: world.now,
+            commands: world.store.tables.all_commands().count() as u64,
+            records: partitions
+                .map(|partition| partition.records.len() as u64)
+                .sum(),
+            crashes: world.history.crashes,
+            pauses: world.history.pauses,
+            fenced: world.history.fenced,
+            take_overs: world.history.take_overs.len() as u64,
+            duplicate_results: world.history.duplicate_results,
+        },
         steps: world.strike.map_or(0, |strike| strike.steps),
     }
 }

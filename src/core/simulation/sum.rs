@@ -1,14 +1,10 @@
-//! What many seeds come to.
+//! How much happened, in one seed and in many.
 
 use super::Report;
 
-/// Totals of many reports.
-#[derive(Clone, Debug, Default)]
-pub struct Sum {
-    /// Seeds run.
-    pub seeds: u64,
-    /// Seeds that failed, the first ones.
-    pub failed: Vec<u64>,
+/// What is counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
     /// Events.
     pub events: u64,
     /// Simulated microseconds.
@@ -19,14 +15,25 @@ pub struct Sum {
     pub records: u64,
     /// Processes killed.
     pub crashes: u64,
-    /// Processes stopped.
+    /// Processes stopped for a while.
     pub pauses: u64,
-    /// Stale flushes refused.
+    /// Flushes refused because another leader was there.
     pub fenced: u64,
     /// Shards taken over.
     pub take_overs: u64,
     /// Results published more than once.
     pub duplicate_results: u64,
+}
+
+/// Totals of many reports.
+#[derive(Clone, Debug, Default)]
+pub struct Sum {
+    /// Seeds run.
+    pub seeds: u64,
+    /// Seeds that failed.
+    pub failed: Vec<u64>,
+    /// Of all of them.
+    pub counts: Counts,
 }
 
 impl Sum {
@@ -36,14 +43,15 @@ impl Sum {
         if !report.wrong.is_empty() {
             self.failed.push(report.seed);
         }
-        self.events += report.events;
-        self.simulated += report.simulated;
-        self.commands += report.commands;
-        self.records += report.records;
-        self.crashes += report.crashes;
-        self.pauses += report.pauses;
-        self.fenced += report.fenced;
-        self.take_overs += report.take_overs;
-        self.duplicate_results += report.duplicate_results;
+        let (sum, one) = (&mut self.counts, &report.counts);
+        sum.events += one.events;
+        sum.simulated += one.simulated;
+        sum.commands += one.commands;
+        sum.records += one.records;
+        sum.crashes += one.crashes;
+        sum.pauses += one.pauses;
+        sum.fenced += one.fenced;
+        sum.take_overs += one.take_overs;
+        sum.duplicate_results += one.duplicate_results;
     }
 }
