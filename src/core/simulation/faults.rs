@@ -7,12 +7,15 @@ use super::{
     world::{Message, World},
 };
 use crate::core::{
+    cache::Snapshot,
     command::record::{self, Seal},
     log::NewRecord,
-    types::{Sequence, ShardId, Timestamp},
+    types::{Epoch, Sequence, ShardId, Timestamp},
     workload::random::Random,
 };
 
+/// How often a former leader looks whether its late write would matter.
+const LOOKS_MAX: u32 = 100;
 /// Most faults of a run.
 const FAULTS_MAX: u64 = 14;
 
@@ -145,8 +148,13 @@ pub(super) fn schedule(profile: &Profile, random: &mut Random) -> Vec<Fault> {
 
 impl Fault {
     /// Whether the cache may be wrong afterwards until somebody passes over it.
-    pub(super) fn spoils_cache(&self) -> bool {
-        matches!(self.kind, Kind::CacheFallBack { .. })
+    pub(super) fn spoils_cache(&self, late_requests: bool) -> bool {
+        match self.kind {
+            Kind::CacheFallBack { .. } => true,
+            // What was on its way comes late, and finds nothing that is newer.
+            Kind::CacheFlush => late_requests,
+            _ => false,
+        }
     }
 
     /// Whether earlier states of the store are needed.
@@ -180,16 +188,11 @@ impl Fault {
             }
             Kind::CacheFlush => {
                 // Nothing is there any more that would be newer than what a former leader sends.
-                let delay = world.random.below(600 * MILLISECOND);
                 let which = world.random.next();
                 let late = world.cache.of_former_leader(which);
                 world.cache.fall_back(usize::MAX);
                 if let Some((shard, epoch, snapshots)) = late {
-                    world.later(delay, move |world| {
-                        if world.cache.knows_later_epoch(shard, epoch) {
-                            world.cache.write(shard, epoch, snapshots);
-                        }
-                    });
+                    late_write(world, shard, epoch, snapshots, LOOKS_MAX);
                 }
             }
             Kind::CacheFallBack { lost } => world.cache.fall_back(lost),
@@ -211,6 +214,23 @@ impl Fault {
             Kind::BadRecord { shard, which } => bad_record(world, ShardId(shard), which),
             Kind::Marker { shard } => world.log.of(ShardId(shard)).records.push(None),
         }
+    }
+}
+
+/// A former leader's write, as soon as a later one has written something again.
+fn late_write(
+    world: &mut World,
+    shard: ShardId,
+    epoch: Epoch,
+    snapshots: Vec<Snapshot>,
+    looks: u32,
+) {
+    if world.cache.knows_later_epoch(shard, epoch) {
+        world.cache.write(shard, epoch, snapshots);
+    } else if looks > 0 {
+        world.later(20 * MILLISECOND, move |world| {
+            late_write(world, shard, epoch, snapshots, looks - 1);
+        });
     }
 }
 

@@ -217,7 +217,8 @@ fn flapping(world: &World, healed: Micros) -> Vec<String> {
 /// of every ten minutes, puts right what nobody touches: every consumer is started again.
 fn rest_of_cache(world: &mut World, faults: &[(usize, Fault)]) -> Vec<String> {
     let mut until = world.now + 5 * SECOND;
-    if faults.iter().any(|(_, fault)| fault.spoils_cache()) {
+    let late = world.profile.noise.late > 0;
+    if faults.iter().any(|(_, fault)| fault.spoils_cache(late)) {
         for process in world.with_role(Role::Consumer) {
             world.crash(process);
             world.start(process);
