@@ -105,14 +105,19 @@ pub async fn run(
     stop: &CancellationToken,
     tell: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Report, Error> {
-    tell(Progress::of("starting"));
-    let stage = Arc::new(Stage::put_up(&options.stage).await?);
+    let stage = run::put_up(&options.stage, tell).await?;
     let done = on(&stage, options, stop, tell).await;
-    let holds = done.as_ref().is_ok_and(|report| report.judgement.holds());
-    let left = run::end(stage, options.keep, holds, &done).await?;
-    let mut report = done?;
-    report.left = left;
-    Ok(report)
+    run::end(stage, options.keep, done).await
+}
+
+impl run::Judged for Report {
+    fn holds(&self) -> bool {
+        self.judgement.holds()
+    }
+
+    fn leave(&mut self, left: Option<String>) {
+        self.left = left;
+    }
 }
 
 /// Whether it can be done, else what is missing.

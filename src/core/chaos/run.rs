@@ -75,41 +75,66 @@ pub struct Report {
     pub left: Option<String>,
 }
 
+/// What a run has to say of itself for its stage to be taken down.
+pub trait Judged {
+    /// Whether every promise held.
+    fn holds(&self) -> bool;
+    /// Says what the run leaves behind.
+    fn leave(&mut self, left: Option<String>);
+}
+
+impl Judged for Report {
+    fn holds(&self) -> bool {
+        self.judgement.holds()
+    }
+
+    fn leave(&mut self, left: Option<String>) {
+        self.left = left;
+    }
+}
+
 /// Runs to the verdict; told to stop, it mends, cleans up, and answers `Interrupted`.
 pub async fn run(
     options: &Options,
     stop: &CancellationToken,
     tell: &mut (dyn FnMut(Progress) + Send),
 ) -> Result<Report, Error> {
-    tell(Progress::of("starting"));
-    let stage = Arc::new(Stage::put_up(&options.stage).await?);
+    let stage = put_up(&options.stage, tell).await?;
     let done = on(&stage, options, stop, tell).await;
-    let holds = done.as_ref().is_ok_and(|report| report.judgement.holds());
-    let left = end(stage, options.keep, holds, &done).await?;
-    let mut report = done?;
-    report.left = left;
-    Ok(report)
+    end(stage, options.keep, done).await
+}
+
+/// Puts the stage of a run up.
+pub async fn put_up(
+    plan: &Plan,
+    tell: &mut (dyn FnMut(Progress) + Send),
+) -> Result<Arc<Stage>, Error> {
+    tell(Progress::of("starting"));
+    Ok(Arc::new(Stage::put_up(plan).await?))
 }
 
 /// Takes the stage down; a run that found something leaves everything for a look at it.
-pub async fn end<T>(
+pub async fn end<R: Judged>(
     stage: Arc<Stage>,
     keep: bool,
-    holds: bool,
-    done: &Result<T, Error>,
-) -> Result<Option<String>, Error> {
-    let found_something = done.is_ok() && !holds;
+    done: Result<R, Error>,
+) -> Result<R, Error> {
+    let found_something = done.as_ref().is_ok_and(|report| !report.holds());
     let stage =
         Arc::into_inner(stage).ok_or_else(|| Error::Failed("a fault is still under way".into()))?;
-    if keep || found_something {
+    let left = if keep || found_something {
         let left = stage.ground.leftovers();
         stage.fleet.stop().await?;
-        return Ok(Some(left));
-    }
-    let failed = matches!(done, Err(error) if !matches!(error, Error::Interrupted));
-    let folder = stage.ground.folder.display().to_string();
-    stage.take_down(failed).await?;
-    Ok(failed.then(|| format!("logs {folder}")))
+        Some(left)
+    } else {
+        let failed = matches!(&done, Err(error) if !matches!(error, Error::Interrupted));
+        let folder = stage.ground.folder.display().to_string();
+        stage.take_down(failed).await?;
+        failed.then(|| format!("logs {folder}"))
+    };
+    let mut report = done?;
+    report.leave(left);
+    Ok(report)
 }
 
 async fn on(

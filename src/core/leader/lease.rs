@@ -90,12 +90,12 @@ impl Leader {
                 });
                 self.parked.extend(stored);
                 self.phase = Phase::Opening;
-                #[cfg_attr(not(feature = "simulation"), expect(unused_mut, reason = "see below"))]
-                let mut tenure = Tenure::new(sent_at, state);
+                let tenure = Tenure::new(sent_at, state);
                 #[cfg(feature = "simulation")]
-                if let Some(engine) = self.kept.take() {
-                    tenure.engine = engine;
-                }
+                let tenure = Tenure {
+                    engine: self.kept.take().unwrap_or(tenure.engine),
+                    ..tenure
+                };
                 self.tenure = Some(Box::new(tenure));
                 self.open_log(now, out);
             }

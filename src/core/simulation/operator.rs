@@ -11,7 +11,7 @@ use super::{
 };
 use crate::core::{
     cache::Snapshot,
-    canary::Guard,
+    canary::{self, Guard},
     command::{hash, record},
     log::{NewRecord, Record},
     proto::CommandResult,
@@ -33,7 +33,7 @@ impl World {
         if flush.labels.iter().any(|label| label.reference == REFUSED) {
             return Err(store::Error::Refused("a value it does not like".into()));
         }
-        if self.is_off(Guard::AtomicPosition) && self.chance(100) {
+        if canary::is_off(Guard::AtomicPosition) && self.chance(100) {
             self.store.tables.flush_position(flush)?;
             return Err(store::Error::AnswerLost("cut in the middle".into()));
         }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::core::{
     cache::Snapshot,
-    canary::Guard,
+    canary::{self, Guard},
     store::{self, AccountBalances},
     types::{AccountId, ShardId},
 };
@@ -68,7 +68,7 @@ impl Reader {
             return;
         }
         let me = self.me;
-        let one_read = !world.is_off(Guard::FillOneRead);
+        let one_read = !canary::is_off(Guard::FillOneRead);
         world.tables(
             me,
             move |tables, now| Ok(tables.balances(now, &[account]).swap_remove(0)),

@@ -71,7 +71,7 @@ pub fn run(seed: u64, options: &Options) -> Report {
         faults.clear();
     }
     let noise = Random::new(random.next());
-    let mut world = World::new(profile, noise, options.off.clone(), options.trace);
+    let mut world = World::new(profile, noise, options.trace);
     world.strike = options.strike;
     let mut wrong = drive(&mut world, &faults);
     wrong.extend(checker::check(&mut world));
@@ -108,7 +108,7 @@ fn drive(world: &mut World, faults: &[(usize, Fault)]) -> Vec<String> {
         keep_checkpoints(world);
     }
     for (_, fault) in faults.iter().cloned() {
-        world.later(fault.at, move |world| world.apply(&fault));
+        world.later(fault.at, move |world| fault.apply(world));
     }
     let chaos = world.profile.chaos;
     while world.events < EVENTS_MAX && world.step(chaos) {}

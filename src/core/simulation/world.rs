@@ -11,7 +11,7 @@ use super::{
     MILLISECOND, Micros, SECOND,
     client::{self, Client},
     consumer::{self, Consumer},
-    faults::{Fault, Strike},
+    faults::Strike,
     history::History,
     outbox::{self, OutboxProcess},
     profile::{Noise, Profile},
@@ -20,7 +20,6 @@ use super::{
     writer::{self, WriterProcess},
 };
 use crate::core::{
-    canary::Guard,
     log::Record,
     types::{Position, ShardId},
     workload::random::Random,
@@ -120,8 +119,6 @@ pub(super) struct World {
     pub log: LogServer,
     pub cache: CacheServer,
     pub history: History,
-    /// Guards that are switched off.
-    pub off: Vec<Guard>,
     /// Shards that wait for an operator.
     pub stopped: BTreeSet<ShardId>,
     /// Processes with a stopped leader, to be started again.
@@ -142,7 +139,7 @@ pub(super) struct World {
 }
 
 impl World {
-    pub fn new(profile: Profile, random: Random, off: Vec<Guard>, trace: bool) -> Self {
+    pub fn new(profile: Profile, random: Random, trace: bool) -> Self {
         let mut world = Self {
             now: 0,
             random,
@@ -150,7 +147,6 @@ impl World {
             log: LogServer::new(&profile),
             cache: CacheServer::default(),
             history: History::default(),
-            off,
             stopped: BTreeSet::new(),
             restarts: Vec::new(),
             archives: BTreeMap::new(),
@@ -186,10 +182,6 @@ impl World {
             world.start(process);
         }
         world
-    }
-
-    pub fn is_off(&self, guard: Guard) -> bool {
-        self.off.contains(&guard)
     }
 
     // ---------------------------------------------------------------- processes
@@ -389,10 +381,5 @@ impl World {
                 what()
             );
         }
-    }
-
-    /// Carries a fault out.
-    pub fn apply(&mut self, fault: &Fault) {
-        fault.apply(self);
     }
 }

@@ -5,7 +5,7 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::core::{
     cache::{Cache, Snapshot},
     leader::Mono,
-    store::Store,
+    store::{AccountBalances, Store},
     types::ShardId,
 };
 
@@ -63,7 +63,7 @@ async fn carry_out(shard: ShardId, store: &Store, cache: &Cache, output: Output)
 
 impl Input {
     /// What the store said of some accounts, all of one shard.
-    pub(in crate::core) fn read(stored: Vec<crate::core::store::AccountBalances>) -> Self {
+    pub(in crate::core) fn read(stored: Vec<AccountBalances>) -> Self {
         let epoch = stored.first().map(|balances| balances.epoch);
         Self::Read {
             epoch,

@@ -21,7 +21,7 @@ const PAGE_INTERVAL: Duration = Duration::from_millis(100);
 /// After a failure the cache is left alone for so long.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// A pass begins at least so often.
-pub(in crate::core) const PASS_INTERVAL: Duration = Duration::from_secs(600);
+const PASS_INTERVAL: Duration = Duration::from_secs(600);
 
 /// What the driver tells.
 #[derive(Debug)]

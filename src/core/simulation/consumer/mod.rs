@@ -9,7 +9,7 @@ use super::{
     world::{Address, Message as Told, World},
 };
 use crate::core::{
-    canary::Guard,
+    canary::{self, Guard},
     consumer::refresh::plan::{self as refresh, Refresh},
     leader::{Input, Leader, Output, RequestId, Why},
     log::Record,
@@ -298,7 +298,7 @@ impl Consumer {
             }
             Ok(state)
         };
-        if !world.is_off(Guard::BumpFirst) {
+        if !canary::is_off(Guard::BumpFirst) {
             return world.store(me, take_over, wrap);
         }
         // Reads the state first, as a copy that is thrown away takes it over.
