@@ -17,7 +17,7 @@ use crate::core::{
     cache::{Cache, redis},
     log::Log,
     proto::CommandResult,
-    types::{Position, ShardId},
+    types::ShardId,
 };
 
 /// Redis must agree within this: snapshots are written behind the answers.
@@ -45,19 +45,14 @@ pub struct Judgement {
     pub take_overs: u64,
 }
 
-/// Looks at everything; `at_rest` has the ends of the logs, or why there was no rest.
+/// Looks at everything; `at_rest` says why there was no rest.
 pub async fn judge(
     stage: &Stage,
     outcome: &Outcome,
-    at_rest: &Result<Vec<Position>, String>,
+    at_rest: &Result<(), String>,
 ) -> Result<Judgement, Error> {
     let (store, log) = (stage.store().await?, stage.log().await?);
     let rows = store.shard_rows().await?;
-    let ends = match at_rest {
-        Ok(ends) => ends.clone(),
-        // What is applied can be compared all the same.
-        Err(_) => rows.iter().map(|row| row.next_position).collect(),
-    };
     let assets = store.assets().await?;
     let sources = Sources {
         log: &log,
@@ -67,9 +62,8 @@ pub async fn judge(
     let mut checks = replay::Checks::default();
     let mut published = Check::new("every result is published, with one id and one content");
     let (mut shards, mut all) = (Vec::new(), Judgement::new());
-    for (number, end) in (0..).zip(ends) {
-        let shard = ShardId(number);
-        let replayed = replay::shard(&sources, shard, end, &mut checks).await?;
+    for shard in rows.iter().map(|row| row.shard) {
+        let replayed = replay::shard(&sources, shard, &mut checks).await?;
         all.count(&replayed.counts);
         let topic = topic(&log, shard, &mut published).await?;
         all.results_published += topic.values().map(|(_, count)| count).sum::<u64>();
@@ -120,7 +114,7 @@ impl Judgement {
     }
 }
 
-fn decided(outcome: &Outcome, at_rest: &Result<Vec<Position>, String>) -> Check {
+fn decided(outcome: &Outcome, at_rest: &Result<(), String>) -> Check {
     let mut check = Check::new("after the last fault everything came to rest in time");
     check.compared = Some(outcome.history.decided.len() as u64);
     for key in &outcome.undecided {

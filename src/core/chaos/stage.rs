@@ -19,7 +19,6 @@ use crate::core::{
     config::{Settings, load::environment},
     log::{Log, kafka},
     store::{self, Store},
-    types::Position,
 };
 
 /// Every shard must be led within this.
@@ -165,19 +164,16 @@ impl Stage {
         }
     }
 
-    /// Waits until the log is applied to its end, published, and nothing is pending; the ends, or
-    /// what is still open when the time is over.
-    pub async fn is_at_rest(
-        &self,
-        within: Duration,
-    ) -> Result<Result<Vec<Position>, String>, Error> {
+    /// Waits until the log is applied to its end, published, and nothing is pending; or
+    /// what is still open when the time is over. Outboxes may still close and seal numbers then.
+    pub async fn is_at_rest(&self, within: Duration) -> Result<Result<(), String>, Error> {
         let (store, log) = (self.store().await?, self.log().await?);
         let until = Instant::now() + within;
         loop {
             self.fleet.look().await?;
             let open = self.open(&store, &log).await;
             match open {
-                Ok(Ok(ends)) => return Ok(Ok(ends)),
+                Ok(Ok(())) => return Ok(Ok(())),
                 Ok(Err(open)) if Instant::now() >= until => return Ok(Err(open)),
                 Err(error) if Instant::now() >= until => return Err(error),
                 // A server that was just brought back may need another moment.
@@ -186,7 +182,7 @@ impl Stage {
         }
     }
 
-    async fn open(&self, store: &Store, log: &Log) -> Result<Result<Vec<Position>, String>, Error> {
+    async fn open(&self, store: &Store, log: &Log) -> Result<Result<(), String>, Error> {
         let ends = log.ends().await?;
         let rows = store.shard_rows().await?;
         for (row, end) in rows.iter().zip(&ends) {
@@ -204,7 +200,7 @@ impl Stage {
                 return Ok(Err(format!("shard {shard} has {pending} pending commands")));
             }
         }
-        Ok(Ok(ends))
+        Ok(Ok(()))
     }
 
     /// Ends the services, and takes away what the run owns.
