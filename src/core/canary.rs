@@ -3,9 +3,24 @@
 //! Only a build with the feature `simulation` can switch anything off: elsewhere [`is_off`] is a
 //! constant and the switches do not exist.
 
-/// A guard of the write path. Each stands where it is asked about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Guard {
+/// The guards, and the list of them all: none can be left out of it.
+macro_rules! guards {
+    ($($(#[$doc:meta])* $guard:ident,)*) => {
+        /// A guard of the write path. Each stands where it is asked about.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Guard {
+            $($(#[$doc])* $guard,)*
+        }
+
+        #[cfg(feature = "simulation")]
+        impl Guard {
+            /// Each of them.
+            pub const ALL: &[Self] = &[$(Self::$guard,)*];
+        }
+    };
+}
+
+guards! {
     /// The store refuses a flush of another epoch or nonce.
     Fence,
     /// The store refuses a flush that does not start where the last one ended.
@@ -44,6 +59,8 @@ pub enum Guard {
     CacheVersion,
     /// A new leader writes all its accounts to the cache.
     CachePass,
+    /// A leader notices that the cache lost what it had acknowledged.
+    CachePulse,
     /// A refused flush drops the memory.
     DropOnRefusal,
     /// Taking over and reading the state is one statement.

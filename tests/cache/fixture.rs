@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axs::core::{
-    cache::{Cache, Snapshot, memory, redis},
+    cache::{Cache, Pulse, Snapshot, memory, redis},
     config,
     engine::Balance,
     types::{AccountId, AssetId, Epoch, Money, Position, ShardId, Timestamp},
@@ -72,10 +72,18 @@ impl Fixture {
     }
 
     pub async fn write(&self, epoch: u64, snapshots: &[Snapshot]) -> usize {
-        self.cache
-            .write(SHARD, Epoch(epoch), snapshots)
-            .await
-            .expect("written")
+        let written = self.cache.write(SHARD, Epoch(epoch), None, snapshots).await;
+        written.expect("written").newer
+    }
+
+    /// As the leader does, which knows what the cache acknowledged; whether that is lost.
+    pub async fn beat(&self, epoch: u64, number: u64, known: Option<u64>, of: &[Snapshot]) -> bool {
+        let pulse = Pulse {
+            number,
+            acknowledged: known,
+        };
+        let written = self.cache.write(SHARD, Epoch(epoch), Some(pulse), of).await;
+        written.expect("written").is_lost
     }
 
     pub async fn read(&self, account: u64) -> Option<Snapshot> {

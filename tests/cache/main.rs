@@ -10,7 +10,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use axs::core::{
-    cache::{Cache, Snapshot},
+    cache::{Cache, Pulse, Snapshot},
     engine::Balance,
     types::{AccountId, AssetId, Epoch, Money, Position, ShardId},
 };
@@ -32,6 +32,7 @@ suite!(
     a_newer_snapshot_wins_and_an_older_one_is_refused,
     the_same_snapshot_again_changes_nothing,
     an_epoch_that_is_over_writes_nothing,
+    what_was_acknowledged_must_still_be_there,
     numbers_beyond_a_double_are_told_apart,
     the_largest_balances_come_back,
     many_accounts_go_in_one_call,
@@ -82,6 +83,25 @@ async fn an_epoch_that_is_over_writes_nothing(on: Fixture) {
     assert_eq!(on.write(6, &[snapshot(1, 5, 10)]).await, 0);
     assert_eq!(on.write(5, &[snapshot(1, 5, 11)]).await, 0);
     assert_eq!(on.write(6, &[snapshot(2, 6, 1)]).await, 1);
+}
+
+async fn what_was_acknowledged_must_still_be_there(on: Fixture) {
+    assert!(!on.beat(1, 1, None, &[]).await, "the first write");
+    assert!(!on.beat(1, 2, Some(1), &[]).await);
+    assert!(!on.beat(1, 2, Some(1), &[]).await, "executed twice");
+    assert!(!on.beat(1, 5, Some(2), &[]).await, "answers were lost");
+    assert!(on.beat(1, 7, Some(6), &[]).await, "it fell back behind 6");
+    assert!(!on.beat(1, 8, Some(7), &[]).await);
+    // More than one call of a real cache takes.
+    let many: Vec<_> = (1..2_000).map(|account| snapshot(account, 1, 1)).collect();
+    assert!(!on.beat(1, 9, Some(8), &many).await);
+    // Who fills what is missing has no part in it.
+    assert_eq!(on.write(1, &[snapshot(1, 1, 2)]).await, 1);
+    assert!(!on.beat(1, 10, Some(9), &[]).await);
+    // Nor has a former leader.
+    assert!(!on.beat(2, 1, None, &[]).await);
+    assert!(!on.beat(1, 99, Some(10), &[]).await);
+    assert!(!on.beat(2, 2, Some(1), &[]).await);
 }
 
 async fn numbers_beyond_a_double_are_told_apart(on: Fixture) {
@@ -188,8 +208,10 @@ async fn an_account_twice_in_one_call_keeps_the_newest(on: Fixture) {
 async fn shards_do_not_share_anything(on: Fixture) {
     let other = ShardId(4);
     assert_eq!(on.write(9, &[snapshot(1, 9, 10)]).await, 1);
-    let written = on.cache.write(other, Epoch(2), &[snapshot(1, 2, 5)]).await;
-    assert_eq!(written, Ok(1), "the epoch of another shard");
+    let five = [snapshot(1, 2, 5)];
+    let written = on.cache.write(other, Epoch(2), None, &five).await;
+    let newer = written.map(|written| written.newer);
+    assert_eq!(newer, Ok(1), "the epoch of another shard");
     let keys = [
         (other, AccountId(1)),
         (SHARD, AccountId(1)),
@@ -245,7 +267,7 @@ async fn the_gate_opens_when_its_time_is_over(on: Fixture) {
 /// What can happen to a cache.
 #[derive(Clone, Debug)]
 enum Act {
-    Write(u64, Vec<(u64, u64, i64)>),
+    Write(u64, Option<Pulse>, Vec<(u64, u64, i64)>),
     Read(Vec<u64>),
     Enter(u8),
     Leave(u8),
@@ -265,8 +287,14 @@ fn act() -> impl Strategy<Value = Act> {
     let epoch = prop_oneof![0..4_u64, (1_u64 << 53) - 1..(1 << 53) + 2, greatest];
     let position = prop_oneof![0..4_i64, (1_i64 << 53) - 1..(1 << 53) + 2, end];
     let snapshots = prop::collection::vec((1..6_u64, epoch.clone(), position), 0..6);
+    let number = || prop_oneof![0..4_u64, (1_u64 << 53) - 1..(1 << 53) + 2, Just(u64::MAX)];
+    let pulse = (number(), prop::option::of(number())).prop_map(|(number, acknowledged)| Pulse {
+        number,
+        acknowledged,
+    });
+    let write = (epoch, prop::option::of(pulse), snapshots);
     prop_oneof![
-        (epoch, snapshots).prop_map(|(epoch, snapshots)| Act::Write(epoch, snapshots)),
+        write.prop_map(|(epoch, pulse, snapshots)| Act::Write(epoch, pulse, snapshots)),
         prop::collection::vec(1..6_u64, 0..6).prop_map(Act::Read),
         (0..3_u8).prop_map(Act::Enter),
         (0..3_u8).prop_map(Act::Leave),
@@ -275,14 +303,15 @@ fn act() -> impl Strategy<Value = Act> {
 
 async fn answer(on: &Cache, act: &Act) -> String {
     match act {
-        Act::Write(epoch, snapshots) => {
+        Act::Write(epoch, pulse, snapshots) => {
             let snapshots: Vec<_> = snapshots
                 .iter()
                 .map(|&(a, e, p)| snapshot(a, e, p))
                 .collect();
             // Twice, as a library that lost the answer would do it.
-            let first = on.write(SHARD, Epoch(*epoch), &snapshots).await;
-            let again = on.write(SHARD, Epoch(*epoch), &snapshots).await;
+            let epoch = Epoch(*epoch);
+            let first = on.write(SHARD, epoch, *pulse, &snapshots).await;
+            let again = on.write(SHARD, epoch, *pulse, &snapshots).await;
             format!("{first:?}, then {again:?}")
         }
         Act::Read(accounts) => {

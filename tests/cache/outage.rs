@@ -30,7 +30,7 @@ async fn an_outage_costs_a_timeout_at_most_and_heals_by_itself() {
             let started = Instant::now();
             let many: Vec<_> = (1..2_000).map(|account| snapshot(account, 1, 1)).collect();
             on.cache
-                .write(SHARD, Epoch(1), &many)
+                .write(SHARD, Epoch(1), None, &many)
                 .await
                 .expect_err(what);
             assert!(
@@ -53,7 +53,7 @@ async fn an_outage_costs_a_timeout_at_most_and_heals_by_itself() {
         let started = Instant::now();
         while on
             .cache
-            .write(SHARD, Epoch(1), &[snapshot(1, 1, 1)])
+            .write(SHARD, Epoch(1), None, &[snapshot(1, 1, 1)])
             .await
             .is_err()
         {
@@ -117,11 +117,10 @@ async fn a_cluster_is_served_too() {
     let mut keys = Vec::new();
     for shard in (0..20).map(ShardId) {
         let snapshots: Vec<_> = (1..600).map(|account| snapshot(account, 1, 9)).collect();
-        assert_eq!(
-            on.cache.write(shard, Epoch(1), &snapshots).await,
-            Ok(snapshots.len())
-        );
-        assert_eq!(on.cache.write(shard, Epoch(1), &snapshots).await, Ok(0));
+        for newer in [snapshots.len(), 0] {
+            let written = on.cache.write(shard, Epoch(1), None, &snapshots).await;
+            assert_eq!(written.map(|written| written.newer), Ok(newer));
+        }
         assert_eq!(on.cache.gate_enter(shard, "a", PATIENCE).await, Ok(true));
         assert_eq!(on.cache.gate_enter(shard, "b", PATIENCE).await, Ok(false));
         keys.extend([(shard, AccountId(5)), (shard, AccountId(600))]);

@@ -10,7 +10,7 @@ use crate::{
 #[tokio::test]
 async fn a_person_can_read_what_stands_in_redis() {
     let on = Fixture::redis();
-    on.write(7, &[snapshot(17, 7, 12_345)]).await;
+    on.beat(7, 3, None, &[snapshot(17, 7, 12_345)]).await;
     assert!(on.enter("one", PATIENCE).await);
     let mut plain = on.plain();
     let mut get = |rest: &str| -> String {
@@ -25,6 +25,10 @@ async fn a_person_can_read_what_stands_in_redis() {
          | asset 1 available 12345 frozen 7 version 3 position 12345"
     );
     assert_eq!(get("{3}:epoch"), "00000000000000000007");
+    assert_eq!(
+        get("{3}:pulse"),
+        "00000000000000000007 00000000000000000003"
+    );
     assert_eq!(get("{3}:gate"), "one");
     let left: i64 = ::redis::cmd("PTTL")
         .arg(on.key("{3}:gate"))
@@ -54,7 +58,7 @@ async fn a_damaged_value_is_a_miss_and_is_replaced() {
         assert_eq!(on.read(1).await, Some(snapshot(1, 1, 1)));
     }
     // Keys of another type, the epoch and the gate among them.
-    for rest in ["{3}:balance:1", "{3}:epoch", "{3}:gate"] {
+    for rest in ["{3}:balance:1", "{3}:epoch", "{3}:pulse", "{3}:gate"] {
         let key = on.key(rest);
         ::redis::cmd("DEL")
             .arg(&key)
@@ -68,6 +72,8 @@ async fn a_damaged_value_is_a_miss_and_is_replaced() {
     }
     assert_eq!(on.read(1).await, None);
     assert_eq!(on.write(1, &[snapshot(1, 1, 1)]).await, 1);
+    assert!(on.beat(1, 2, Some(1), &[]).await, "no pulse is a lost one");
+    assert!(!on.beat(1, 3, Some(2), &[]).await);
     assert!(on.enter("a", PATIENCE).await);
     ::redis::cmd("SET")
         .arg(on.key("{3}:epoch"))
@@ -96,6 +102,20 @@ async fn scripts_that_redis_forgot_are_sent_again() {
         assert!(on.enter("a", PATIENCE).await);
         on.cache.gate_leave(SHARD, "a").await.expect("left");
     }
+}
+
+#[tokio::test]
+async fn a_leader_notices_that_redis_was_emptied() {
+    let server = Server::start(&[]);
+    let on = Fixture::at(server.url());
+    assert!(!on.beat(1, 1, None, &[snapshot(1, 1, 1)]).await);
+    ::redis::cmd("FLUSHALL")
+        .exec(&mut on.plain())
+        .expect("flushed");
+    // A late write of somebody else finds nothing that is newer.
+    assert_eq!(on.write(1, &[snapshot(1, 1, 0)]).await, 1);
+    assert!(on.beat(1, 2, Some(1), &[]).await);
+    assert!(!on.beat(1, 3, Some(2), &[]).await);
 }
 
 #[test]

@@ -54,7 +54,7 @@ fn a_server_that_is_not_a_url_is_a_wrong_setting() {
 #[test]
 fn a_command_without_its_servers_says_which_setting_is_missing() {
     let admin = ["--admin-listen", "127.0.0.1:0"];
-    let table: [(&[&str], &str); 6] = [
+    let table: [(&[&str], &str); 7] = [
         (&["serve-grpc", admin[0], admin[1]], "postgres.url"),
         (&["consume", admin[0], admin[1]], "postgres.url"),
         (&["cron-outbox", "--once"], "postgres.url"),
@@ -64,6 +64,7 @@ fn a_command_without_its_servers_says_which_setting_is_missing() {
             "kafka.brokers",
         ),
         (&["assets", "list"], "postgres.url"),
+        (&["chaos"], "postgres.url"),
     ];
     for (arguments, setting) in table {
         let ran = Axs::new().run(arguments);
@@ -124,6 +125,13 @@ fn a_server_that_is_away_is_exit_5() {
             "{arguments:?} shows the password"
         );
     }
+    // Before it has made anything: what it would have to take away from servers that are away.
+    let ran = Axs::new()
+        .variable("AXS_POSTGRES__URL", &postgres)
+        .run(&["chaos", "--kafka-brokers", &dead]);
+    let sentence = format!("error: PostgreSQL at {dead}/axs: ");
+    assert_eq!(ran.code, 5, "{}", ran.err);
+    assert!(ran.err.contains(&sentence), "{}", ran.err);
     let ran = Axs::new().run(&[
         "inspect-balance",
         "--account",

@@ -270,7 +270,9 @@ impl World {
                 id,
                 self.tables.release(now, SHARD, epoch, nonce),
             )),
-            Output::Open { id, from, anchor } => Some(Input::Opened(id, self.open(from, anchor))),
+            Output::Open {
+                id, from, anchor, ..
+            } => Some(Input::Opened(id, self.open(from, anchor))),
             Output::Fetch { .. } => {
                 assert!(self.fetch.is_none(), "one fetch at a time");
                 self.fetch = Some(output);

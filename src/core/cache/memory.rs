@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Snapshot;
+use super::{Pulse, Snapshot, Written};
 use crate::core::{
     canary::{self, Guard},
     types::{AccountId, Epoch, Position, ShardId},
@@ -22,6 +22,7 @@ pub struct Cache {
 #[derive(Default)]
 struct Shard {
     epoch: Option<Epoch>,
+    pulse: Option<(Epoch, u64)>,
     snapshots: HashMap<AccountId, Snapshot>,
     gate: Option<Gate>,
 }
@@ -38,27 +39,42 @@ impl Cache {
     }
 
     /// See [`super::Cache::write`].
-    pub fn write(&self, shard: ShardId, epoch: Epoch, snapshots: &[Snapshot]) -> usize {
-        if snapshots.is_empty() {
-            return 0;
+    pub fn write(
+        &self,
+        shard: ShardId,
+        epoch: Epoch,
+        pulse: Option<Pulse>,
+        snapshots: &[Snapshot],
+    ) -> Written {
+        if snapshots.is_empty() && pulse.is_none() {
+            return Written::default();
         }
         let mut shards = self.lock();
         let shard = shards.entry(shard).or_default();
         let is_old = shard.epoch.is_some_and(|known| known > epoch);
         if is_old && !canary::is_off(Guard::CacheEpoch) {
-            return 0;
+            return Written::default();
         }
         shard.epoch = Some(epoch);
-        let mut newer = 0;
+        let mut written = Written::default();
+        if let Some(Pulse {
+            number,
+            acknowledged,
+        }) = pulse
+        {
+            let known = acknowledged.map(|known| (epoch, known));
+            written.is_lost = shard.pulse < known && !canary::is_off(Guard::CachePulse);
+            shard.pulse = shard.pulse.max(Some((epoch, number)));
+        }
         for snapshot in snapshots {
             let stands = shard.snapshots.get(&snapshot.account);
             let is_newer = stands.is_none_or(|stands| order(stands) < order(snapshot));
             if is_newer || canary::is_off(Guard::CacheVersion) {
                 shard.snapshots.insert(snapshot.account, snapshot.clone());
-                newer += 1;
+                written.newer += 1;
             }
         }
-        newer
+        written
     }
 
     /// See [`super::Cache::read`].
@@ -67,6 +83,14 @@ impl Cache {
         keys.iter()
             .map(|(shard, account)| shards.get(shard)?.snapshots.get(account).cloned())
             .collect()
+    }
+
+    /// Forgets one account, as Redis does when its memory is short.
+    #[cfg(feature = "simulation")]
+    pub fn evict(&self, shard: ShardId, account: AccountId) {
+        if let Some(shard) = self.lock().get_mut(&shard) {
+            shard.snapshots.remove(&account);
+        }
     }
 
     /// See [`super::Cache::gate_enter`].

@@ -32,6 +32,26 @@ pub struct Snapshot {
     pub balances: Vec<Balance>,
 }
 
+/// The number of a leader's write, rising with its epoch. What a cache has acknowledged must still
+/// be there at the next write: if it is not, the cache was emptied, or fell back to an earlier state,
+/// and everything written since is in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// Of this write.
+    pub number: u64,
+    /// The greatest one of this epoch that was acknowledged.
+    pub acknowledged: Option<u64>,
+}
+
+/// What came of a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// How many snapshots were newer than what stood there.
+    pub newer: usize,
+    /// A pulse that was acknowledged is gone.
+    pub is_lost: bool,
+}
+
 /// What the store says, for whoever fills the cache from it.
 impl From<&AccountBalances> for Snapshot {
     fn from(stored: &AccountBalances) -> Self {
@@ -60,16 +80,18 @@ pub enum Cache {
 }
 
 impl Cache {
-    /// Writes snapshots of one shard, if its epoch key is not above `epoch`; how many were newer.
+    /// Writes snapshots of one shard, if its epoch key is not above `epoch`. Its leader's writes
+    /// carry a pulse; others, which fill what was missing, carry none.
     pub async fn write(
         &self,
         shard: ShardId,
         epoch: Epoch,
+        pulse: Option<Pulse>,
         snapshots: &[Snapshot],
-    ) -> Result<usize, Error> {
+    ) -> Result<Written, Error> {
         match self {
-            Self::Memory(cache) => Ok(cache.write(shard, epoch, snapshots)),
-            Self::Redis(cache) => cache.write(shard, epoch, snapshots).await,
+            Self::Memory(cache) => Ok(cache.write(shard, epoch, pulse, snapshots)),
+            Self::Redis(cache) => cache.write(shard, epoch, pulse, snapshots).await,
         }
     }
 

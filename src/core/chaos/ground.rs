@@ -7,9 +7,10 @@ use tokio_postgres::{Client, Config, NoTls, config::Host};
 
 use super::Error;
 use crate::core::{
+    cache,
     config::{self, Settings},
     log::kafka::{Topics, admin},
-    store::postgres::migrate,
+    store::postgres::{connection, migrate},
 };
 
 /// Assets of a run: small, usual and large scales.
@@ -38,10 +39,12 @@ impl Ground {
         let random = getrandom::u64().map_err(|error| Error::Failed(error.to_string()))?;
         let id = format!("{random:016x}");
         let url = given.postgres.url.as_deref().unwrap_or_default();
-        let server: Config = url
+        let mut server: Config = url
             .parse()
             .map_err(|error| Error::Failed(format!("`postgres.url` is no URL: {error}")))?;
+        server.connect_timeout(given.postgres.connect_timeout);
         let database = format!("axs_chaos_{id}");
+        reach(given, &server).await?;
         let mut settings = given.clone();
         settings.postgres.url = Some(with_database(url, &database)?);
         settings.kafka.topic_prefix = format!("{}chaos-{id}.", given.kafka.topic_prefix);
@@ -199,12 +202,26 @@ fn remove(folder: &Path) {
     }
 }
 
+/// Each server answers: else the run ends before it has made anything that must be taken away.
+async fn reach(settings: &Settings, server: &Config) -> Result<(), Error> {
+    client(server).await?;
+    admin::describe(&settings.kafka).await?;
+    if settings.redis.url.is_some() {
+        cache::redis::Cache::connect(&settings.redis)?
+            .ping()
+            .await?;
+    }
+    Ok(())
+}
+
 async fn client(config: &Config) -> Result<Client, Error> {
     let mut config = config.clone();
     config.application_name("axs-chaos");
     let connected = config.connect(NoTls).await;
-    let (client, connection) =
-        connected.map_err(|error| Error::Unavailable(format!("postgresql: {}", reason(&error))))?;
+    let (client, connection) = connected.map_err(|error| {
+        let server = connection::address(&config);
+        Error::Unavailable(format!("PostgreSQL at {server}: {}", reason(&error)))
+    })?;
     tokio::spawn(connection);
     Ok(client)
 }

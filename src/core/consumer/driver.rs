@@ -169,8 +169,13 @@ impl Driver {
                 }
                 Input::Released(id, answer)
             }),
-            Output::Open { id, from, anchor } => {
-                self.tell(Told::Leads);
+            Output::Open {
+                id,
+                epoch,
+                from,
+                anchor,
+            } => {
+                self.tell(Told::Leads(epoch));
                 self.open(id, from, anchor);
             }
             Output::Fetch {
@@ -278,7 +283,10 @@ impl Driver {
     /// The cache never holds a leader up: what does not fit the queue is made up for by a pass.
     fn tell(&mut self, told: Told) {
         let Some(refresh) = &self.refresh else { return };
-        if self.missed_snapshots && refresh.try_send(Told::Leads).is_ok() {
+        if self.missed_snapshots
+            && let Some(epoch) = self.leader.status().epoch
+            && refresh.try_send(Told::Leads(epoch)).is_ok()
+        {
             self.missed_snapshots = false;
         }
         if refresh.try_send(told).is_err() {

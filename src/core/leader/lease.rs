@@ -124,6 +124,7 @@ impl Leader {
         tenure.log_retry.at = None;
         out.push(Output::Open {
             id,
+            epoch: tenure.epoch,
             from: tenure.flushed_to,
             anchor: tenure.anchor,
         });

@@ -139,9 +139,10 @@ pub enum Output {
         epoch: Epoch,
         nonce: Nonce,
     },
-    /// Read the log from here; the record before hashes to `anchor`.
+    /// Read the log from here, as leader of this epoch; the record before hashes to `anchor`.
     Open {
         id: RequestId,
+        epoch: Epoch,
         from: Position,
         anchor: Option<Anchor>,
     },

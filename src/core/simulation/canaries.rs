@@ -50,34 +50,7 @@ pub fn canaries() -> Vec<Canary> {
         is_needed: true,
     };
     use Guard::*;
-    let mut all: Vec<_> = [
-        Fence,
-        AppliedSet,
-        DirtyPin,
-        ReverseOverlay,
-        SealFence,
-        PublishAfterCommit,
-        SnapshotAfterCommit,
-        Republish,
-        ContiguousPublished,
-        OutboxResend,
-        LagAware,
-        BackOff,
-        CacheEpoch,
-        CacheVersion,
-        CachePass,
-        DropOnRefusal,
-        Anchor,
-        FlushAgain,
-        PanicParked,
-        RefusalParked,
-        AtomicPosition,
-        BlockLock,
-        PreviousPosition,
-    ]
-    .map(alone)
-    .into();
-    all.extend(SECOND_LINE.map(alone));
+    let mut all: Vec<_> = Guard::ALL.iter().copied().map(alone).collect();
     all.push(together(&[AccountVersion, DirtyPin]));
     all.push(together(&[AppliedOverlap, AppliedSet]));
     all.push(together(&[FillOneRead, CachePass]));

@@ -7,15 +7,12 @@ use super::{
     world::{Message, World},
 };
 use crate::core::{
-    cache::Snapshot,
     command::record::{self, Seal},
     log::NewRecord,
-    types::{Epoch, Sequence, ShardId, Timestamp},
+    types::{Sequence, ShardId, Timestamp},
     workload::random::Random,
 };
 
-/// How often a former leader looks whether its late write would matter.
-const LOOKS_MAX: u32 = 100;
 /// Most faults of a run.
 const FAULTS_MAX: u64 = 14;
 
@@ -36,6 +33,7 @@ enum Kind {
     LogAway { lasts: Micros },
     CacheAway { lasts: Micros },
     CacheFlush,
+    CacheEvict { which: u64 },
     CacheFallBack { lost: usize },
     Restore { seconds_back: usize },
     Truncate { shard: u16, count: usize },
@@ -102,7 +100,9 @@ pub(super) fn schedule(profile: &Profile, random: &mut Random) -> Vec<Fault> {
             },
             6 => Kind::StoreAway { lasts },
             7 => Kind::StoreCut,
-            8 if random.below(3) == 0 => Kind::CacheFlush,
+            8 if random.below(3) == 0 => Kind::CacheEvict {
+                which: random.next(),
+            },
             8 => Kind::LogAway { lasts: lasts * 2 },
             9 => Kind::CacheAway { lasts },
             10 if random.below(2) == 0 => Kind::CacheFlush,
@@ -147,16 +147,6 @@ pub(super) fn schedule(profile: &Profile, random: &mut Random) -> Vec<Fault> {
 }
 
 impl Fault {
-    /// Whether the cache may be wrong afterwards until somebody passes over it.
-    pub(super) fn spoils_cache(&self, late_requests: bool) -> bool {
-        match self.kind {
-            Kind::CacheFallBack { .. } => true,
-            // What was on its way comes late, and finds nothing that is newer.
-            Kind::CacheFlush => late_requests,
-            _ => false,
-        }
-    }
-
     /// Whether earlier states of the store are needed.
     pub(super) fn is_restore(&self) -> bool {
         matches!(self.kind, Kind::Restore { .. })
@@ -186,15 +176,8 @@ impl Fault {
             Kind::CacheAway { lasts } => {
                 world.cache.away_until = world.cache.away_until.max(world.now + lasts);
             }
-            Kind::CacheFlush => {
-                // Nothing is there any more that would be newer than what a former leader sends.
-                let which = world.random.next();
-                let late = world.cache.of_former_leader(which);
-                world.cache.fall_back(usize::MAX);
-                if let Some((shard, epoch, snapshots)) = late {
-                    late_write(world, shard, epoch, snapshots, LOOKS_MAX);
-                }
-            }
+            Kind::CacheFlush => world.cache.fall_back(usize::MAX),
+            Kind::CacheEvict { which } => world.cache.evict(which),
             Kind::CacheFallBack { lost } => world.cache.fall_back(lost),
             Kind::Restore { seconds_back } => operator::restore(world, seconds_back),
             Kind::Truncate { shard, count } => world.log.of(ShardId(shard)).truncate(count),
@@ -214,23 +197,6 @@ impl Fault {
             Kind::BadRecord { shard, which } => bad_record(world, ShardId(shard), which),
             Kind::Marker { shard } => world.log.of(ShardId(shard)).records.push(None),
         }
-    }
-}
-
-/// A former leader's write, as soon as a later one has written something again.
-fn late_write(
-    world: &mut World,
-    shard: ShardId,
-    epoch: Epoch,
-    snapshots: Vec<Snapshot>,
-    looks: u32,
-) {
-    if world.cache.knows_later_epoch(shard, epoch) {
-        world.cache.write(shard, epoch, snapshots);
-    } else if looks > 0 {
-        world.later(20 * MILLISECOND, move |world| {
-            late_write(world, shard, epoch, snapshots, looks - 1);
-        });
     }
 }
 

@@ -7,10 +7,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use super::{
     MILLISECOND, SECOND,
     client::REFUSED,
+    servers::CacheWrite,
     world::{Address, Message, Role, World},
 };
 use crate::core::{
-    cache::Snapshot,
+    cache::{Pulse, Snapshot, Written},
     canary::{self, Guard},
     command::{hash, record},
     log::{NewRecord, Record},
@@ -135,7 +136,13 @@ impl World {
     }
 
     /// Writes to the cache what must be committed already.
-    pub fn write_cache(&mut self, shard: ShardId, epoch: Epoch, snapshots: Vec<Snapshot>) {
+    pub fn write_cache(
+        &mut self,
+        shard: ShardId,
+        epoch: Epoch,
+        pulse: Option<Pulse>,
+        snapshots: Vec<Snapshot>,
+    ) -> Written {
         if self.store.restores == 0 {
             for snapshot in &snapshots {
                 for balance in &snapshot.balances {
@@ -156,7 +163,12 @@ impl World {
                 }
             }
         }
-        self.cache.write(shard, epoch, snapshots);
+        self.cache.write(CacheWrite {
+            shard,
+            epoch,
+            pulse,
+            snapshots,
+        })
     }
 
     /// Starts a process, unless the database is being brought back.
@@ -230,8 +242,11 @@ fn rebase(world: &mut World, shard: ShardId) {
 }
 
 /// The database comes back from an earlier state; every process is stopped, and started once
-/// `axs shards recover` is through.
+/// `axs shards recover` is through. Nobody brings back another one meanwhile.
 pub(super) fn restore(world: &mut World, seconds_back: usize) {
+    if world.store.is_down {
+        return;
+    }
     let checkpoints = &mut world.store.checkpoints;
     let Some(index) = checkpoints.len().checked_sub(seconds_back + 1) else {
         return;

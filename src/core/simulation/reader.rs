@@ -49,7 +49,7 @@ impl Reader {
                 world.request(
                     self.me,
                     |world| world.now < world.cache.away_until,
-                    move |world| world.write_cache(shard, epoch, vec![snapshot]),
+                    move |world| world.write_cache(shard, epoch, None, vec![snapshot]),
                     |_| Told::Nothing,
                 );
             }

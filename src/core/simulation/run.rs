@@ -5,7 +5,7 @@ use super::{
     faults::{Fault, Strike, schedule},
     profile::Profile,
     sum::Counts,
-    world::{EVENTS_MAX, Role, World},
+    world::{EVENTS_MAX, World},
 };
 use crate::core::{
     canary::{self, Guard},
@@ -76,7 +76,7 @@ pub fn run(seed: u64, options: &Options) -> Report {
     let mut wrong = drive(&mut world, &faults);
     wrong.extend(checker::check(&mut world));
     if wrong.is_empty() {
-        wrong = rest_of_cache(&mut world, &faults);
+        wrong = rest_of_cache(&mut world);
     }
     canary::switch_off(&[]);
     let partitions = world.log.partitions.iter();
@@ -213,18 +213,14 @@ fn flapping(world: &World, healed: Micros) -> Vec<String> {
     Vec::new()
 }
 
-/// The cache holds what is committed. After it fell back only the pass after a take-over, or the one
-/// of every ten minutes, puts right what nobody touches: every consumer is started again.
-fn rest_of_cache(world: &mut World, faults: &[(usize, Fault)]) -> Vec<String> {
-    let mut until = world.now + 5 * SECOND;
-    let late = world.profile.noise.late > 0;
-    if faults.iter().any(|(_, fault)| fault.spoils_cache(late)) {
-        for process in world.with_role(Role::Consumer) {
-            world.crash(process);
-            world.start(process);
-        }
-        until += 10 * SECOND;
+/// The cache holds what is committed, so soon after everything else has come to rest; in some runs
+/// it loses its last writes before that, when no take-over comes to put them right.
+fn rest_of_cache(world: &mut World) -> Vec<String> {
+    if world.random.below(4) == 0 {
+        let lost = 1 + world.random.below(20);
+        world.cache.fall_back(lost as usize);
     }
+    let until = world.now + 5 * SECOND;
     while world.events < EVENTS_MAX && world.step(until) {}
     checker::check_cache(world)
 }

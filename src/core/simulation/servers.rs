@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::{Micros, SECOND, profile::Profile};
 use crate::core::{
     assets::{Asset, Assets},
-    cache::{self, Snapshot},
+    cache::{self, Pulse, Snapshot, Written},
     canary::{self, Guard},
     log::{self, NewRecord, Record},
     proto::CommandResult,
@@ -215,40 +215,57 @@ pub(super) struct CacheServer {
     pub cache: cache::memory::Cache,
     pub away_until: Micros,
     /// What was written, in order: an earlier state is made by writing less of it.
-    writes: Vec<(ShardId, Epoch, Vec<Snapshot>)>,
+    writes: Vec<CacheWrite>,
     /// The greatest epoch that it has seen, as an operator reads it.
     pub epochs: BTreeMap<ShardId, u64>,
 }
 
+/// What somebody writes to the cache.
+#[derive(Clone, Debug)]
+pub(super) struct CacheWrite {
+    pub shard: ShardId,
+    pub epoch: Epoch,
+    pub pulse: Option<Pulse>,
+    pub snapshots: Vec<Snapshot>,
+}
+
+impl CacheWrite {
+    fn to(&self, cache: &cache::memory::Cache) -> Written {
+        cache.write(self.shard, self.epoch, self.pulse, &self.snapshots)
+    }
+}
+
 impl CacheServer {
-    pub fn write(&mut self, shard: ShardId, epoch: Epoch, snapshots: Vec<Snapshot>) {
-        self.cache.write(shard, epoch, &snapshots);
-        let seen = self.epochs.entry(shard).or_default();
-        *seen = epoch.0.max(*seen);
-        self.writes.push((shard, epoch, snapshots));
+    pub fn write(&mut self, write: CacheWrite) -> Written {
+        let written = write.to(&self.cache);
+        let seen = self.epochs.entry(write.shard).or_default();
+        *seen = write.epoch.0.max(*seen);
+        self.writes.push(write);
+        written
     }
 
     pub fn read(&self, shard: ShardId, account: AccountId) -> Option<Snapshot> {
         self.cache.read(&[(shard, account)]).swap_remove(0)
     }
 
-    /// A write of a leader that was replaced, to an account that a later one wrote too.
-    pub fn of_former_leader(&self, which: u64) -> Option<(ShardId, Epoch, Vec<Snapshot>)> {
-        let is_old = |(shard, epoch, snapshots): &&(ShardId, Epoch, Vec<Snapshot>)| {
-            snapshots.iter().any(|old| {
-                let now = self.read(*shard, old.account);
-                now.is_some_and(|now| now.epoch > *epoch && now.balances != old.balances)
+    /// Memory is short: what a former leader wrote, and a later one after it, is forgotten; and then
+    /// the former one's write comes once more, and finds nothing that is newer.
+    pub fn evict(&mut self, which: u64) {
+        let is_old = |write: &&CacheWrite| {
+            write.snapshots.iter().any(|old| {
+                let now = self.read(write.shard, old.account);
+                now.is_some_and(|now| now.epoch > write.epoch && now.balances != old.balances)
             })
         };
         let old: Vec<_> = self.writes.iter().filter(is_old).collect();
-        let which = which.checked_rem(old.len() as u64)?;
-        Some(old[usize::try_from(which).ok()?].clone())
-    }
-
-    /// Whether a later leader has written to the shard since everything was gone.
-    pub fn knows_later_epoch(&self, shard: ShardId, epoch: Epoch) -> bool {
-        let mut writes = self.writes.iter().filter(|write| write.0 == shard);
-        writes.any(|write| write.1 > epoch)
+        let Some(which) = which.checked_rem(old.len() as u64) else {
+            return;
+        };
+        let late = old[usize::try_from(which).expect("it is one of them")].clone();
+        for snapshot in &late.snapshots {
+            self.cache.evict(late.shard, snapshot.account);
+        }
+        self.write(late);
     }
 
     /// A replica that had not seen the last writes takes over; all of them: it was flushed.
@@ -256,8 +273,8 @@ impl CacheServer {
         let keep = self.writes.len().saturating_sub(lost);
         self.writes.truncate(keep);
         self.cache = cache::memory::Cache::new();
-        for (shard, epoch, snapshots) in &self.writes {
-            self.cache.write(*shard, *epoch, snapshots);
+        for write in &self.writes {
+            write.to(&self.cache);
         }
     }
 }

@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 /// Every metric: kind, name, meaning. Seconds and records are base units.
-pub const METRICS: [(Kind, &str, &str); 29] = [
+pub const METRICS: [(Kind, &str, &str); 30] = [
     (
         Kind::Gauge,
         "axs_shard_leading",
@@ -152,6 +152,11 @@ pub const METRICS: [(Kind, &str, &str); 29] = [
         Kind::Counter,
         "axs_cache_read_failures_total",
         "reads that the cache did not answer",
+    ),
+    (
+        Kind::Counter,
+        "axs_cache_losses_total",
+        "times the cache had lost what it acknowledged",
     ),
     (
         Kind::Counter,

@@ -3,6 +3,7 @@
 //!
 //! - `<prefix>{<shard>}:balance:<account>`: a snapshot, see `value`.
 //! - `<prefix>{<shard>}:epoch`: the greatest epoch that wrote snapshots, in 20 digits.
+//! - `<prefix>{<shard>}:pulse`: epoch and number of the leader's last write, in 20 digits each.
 //! - `<prefix>{<shard>}:gate`: who should try to lead the shard.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -10,7 +11,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use redis::Script;
 
-use super::{Error, Snapshot};
+use super::{Error, Pulse, Snapshot, Written};
 use crate::core::{
     config,
     types::{AccountId, Epoch, ShardId},
@@ -72,32 +73,43 @@ impl Cache {
         &self,
         shard: ShardId,
         epoch: Epoch,
+        pulse: Option<Pulse>,
         snapshots: &[Snapshot],
-    ) -> Result<usize, Error> {
-        let calls: Vec<_> = snapshots
-            .chunks(CALL_ACCOUNTS_MAX)
-            .map(|chunk| self.write_chunk(shard, epoch, chunk))
+    ) -> Result<Written, Error> {
+        let mut chunks: Vec<_> = snapshots.chunks(CALL_ACCOUNTS_MAX).collect();
+        if chunks.is_empty() && pulse.is_some() {
+            chunks.push(&[]);
+        }
+        let calls: Vec<_> = chunks
+            .into_iter()
+            .map(|chunk| self.write_chunk(shard, epoch, pulse, chunk))
             .collect();
         // In order: of two snapshots of one account the second call sees what the first wrote.
         let mut answers = stream::iter(calls).buffered(CALLS_MAX);
-        let mut newer = 0;
-        while let Some(answer) = answers.try_next().await? {
-            if answer == EPOCH_OVER {
+        let mut written = Written::default();
+        // The first call must find what was acknowledged, the others what the first one left.
+        let mut known = pulse.and_then(|pulse| pulse.acknowledged);
+        while let Some((newer, found)) = answers.try_next().await? {
+            if newer == EPOCH_OVER {
                 break;
             }
-            newer += usize::try_from(answer).unwrap_or_default();
+            written.newer += usize::try_from(newer).unwrap_or_default();
+            let known = std::mem::replace(&mut known, pulse.map(|pulse| pulse.number));
+            written.is_lost |= known.is_some_and(|known| found < value::pulse(epoch, known));
         }
-        Ok(newer)
+        Ok(written)
     }
 
     fn write_chunk(
         &self,
         shard: ShardId,
         epoch: Epoch,
+        pulse: Option<Pulse>,
         chunk: &[Snapshot],
-    ) -> impl Future<Output = Result<i64, Error>> + use<> {
-        let mut keys = vec![self.key(shard, "epoch")];
-        let mut arguments = vec![value::epoch(epoch)];
+    ) -> impl Future<Output = Result<(i64, String), Error>> + use<> {
+        let mut keys = vec![self.key(shard, "epoch"), self.key(shard, "pulse")];
+        let pulse = pulse.map(|pulse| value::pulse(epoch, pulse.number));
+        let mut arguments = vec![value::epoch(epoch), pulse.unwrap_or_default()];
         for snapshot in chunk {
             keys.push(self.balance_key(shard, snapshot.account));
             arguments.push(value::render(snapshot));

@@ -25,6 +25,11 @@ pub fn epoch(epoch: Epoch) -> String {
     format!("{:020}", epoch.0)
 }
 
+/// The pulse of a leader's write, as it is compared in Redis.
+pub fn pulse(epoch: Epoch, number: u64) -> String {
+    format!("{:020} {number:020}", epoch.0)
+}
+
 /// The value of a snapshot.
 pub fn render(snapshot: &Snapshot) -> String {
     use std::fmt::Write as _;

@@ -45,8 +45,18 @@ pub(super) async fn run(
 
 async fn carry_out(shard: ShardId, store: &Store, cache: &Cache, output: Output) -> Input {
     match output {
-        Output::Write { epoch, snapshots } => match cache.write(shard, epoch, &snapshots).await {
-            Ok(_) => Input::Written,
+        Output::Write {
+            epoch,
+            pulse,
+            snapshots,
+        } => match cache.write(shard, epoch, pulse, &snapshots).await {
+            Ok(written) => {
+                if written.is_lost {
+                    tracing::warn!(%shard, "the cache lost what it had: all accounts are written to it again");
+                    metrics::counter!("axs_cache_losses_total").increment(1);
+                }
+                Input::Written(written)
+            }
             Err(error) => Input::Failed(error.to_string()),
         },
         Output::List { behind, limit } => match store.accounts_behind(shard, behind, limit).await {

@@ -1,12 +1,16 @@
 //! What keeps the cache true, sans-I/O: the snapshots of each commit are written; those that could
-//! not be are owed; after a take-over and now and then all accounts of the shard are passed over.
-//! Without that pass an idle account would stay stale for ever once a cache lost or kept an old
-//! value: a leader that died between commit and cache, a cache that failed over to an older state.
+//! not be are owed; after a take-over, when the cache lost something, and now and then, all accounts
+//! of the shard are passed over. Without that pass an idle account would stay stale for ever once a
+//! cache lost or kept an old value: a leader that died between commit and cache, a cache that failed
+//! over to an older state, a late write to one that was emptied.
+//!
+//! Each write carries a pulse, and an idle leader writes one all the same: so it learns soon that the
+//! cache was emptied or fell back.
 
 use std::{collections::BTreeSet, time::Duration};
 
 use crate::core::{
-    cache::Snapshot,
+    cache::{Pulse, Snapshot, Written},
     canary::{self, Guard},
     leader::Mono,
     types::{AccountId, Epoch},
@@ -22,12 +26,14 @@ const PAGE_INTERVAL: Duration = Duration::from_millis(100);
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// A pass begins at least so often.
 const PASS_INTERVAL: Duration = Duration::from_secs(600);
+/// What the cache lost is noticed so soon.
+const PULSE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the driver tells.
 #[derive(Debug)]
 pub(in crate::core) enum Told {
     /// This process leads now: what a former leader left out is ours to write.
-    Leads,
+    Leads(Epoch),
     /// It does not any more.
     SteppedDown,
     /// Committed.
@@ -42,7 +48,7 @@ pub(in crate::core) enum Input {
     /// The moment of [`Refresh::due`]; only while nothing is under way.
     Due,
     /// The cache took the snapshots.
-    Written,
+    Written(Written),
     /// Accounts of the shard, by id.
     Listed(Vec<AccountId>),
     /// As the store has them; no epoch: none of them exists.
@@ -60,6 +66,7 @@ pub(in crate::core) enum Output {
     /// Write to the cache.
     Write {
         epoch: Epoch,
+        pulse: Option<Pulse>,
         snapshots: Vec<Snapshot>,
     },
     /// List accounts of the shard with ids above `behind`.
@@ -77,15 +84,26 @@ enum Work {
     Owed(Vec<AccountId>),
     /// A page of the pass, and the account that the next one starts behind.
     Pass(Option<AccountId>),
+    /// A pulse alone.
+    Pulse,
 }
 
 /// Keeps the cache true for one shard, while this process leads it.
 pub(in crate::core) struct Refresh {
-    is_leader: bool,
+    /// Of the lease, while we lead.
+    epoch: Option<Epoch>,
+    /// The last one of this epoch.
+    pulse: u64,
+    /// The last one that the cache took.
+    acknowledged: Option<u64>,
+    /// That of the write under way, if it has one.
+    carried: Option<u64>,
     /// Their latest snapshot was not written.
     owed: BTreeSet<AccountId>,
     /// A pass is under way: the accounts behind this one are still to do.
     pass: Option<AccountId>,
+    /// When the next one begins, if nothing asks for it before.
+    pass_at: Mono,
     due: Mono,
     work: Option<Work>,
 }
@@ -94,9 +112,13 @@ impl Refresh {
     /// One that leads nothing.
     pub fn new(now: Mono) -> Self {
         Self {
-            is_leader: false,
+            epoch: None,
+            pulse: 0,
+            acknowledged: None,
+            carried: None,
             owed: BTreeSet::new(),
             pass: None,
+            pass_at: now + PASS_INTERVAL,
             due: now + PASS_INTERVAL,
             work: None,
         }
@@ -124,8 +146,17 @@ impl Refresh {
             Input::Read {
                 epoch: Some(epoch),
                 snapshots,
-            } => Some(Output::Write { epoch, snapshots }),
-            Input::Written | Input::Read { epoch: None, .. } => {
+            } => Some(self.write(epoch, snapshots)),
+            Input::Written(written) => {
+                self.acknowledged = self.carried.or(self.acknowledged);
+                self.finish(now);
+                if written.is_lost {
+                    self.pass = Some(AccountId(0));
+                    self.due = now;
+                }
+                None
+            }
+            Input::Read { epoch: None, .. } => {
                 self.finish(now);
                 None
             }
@@ -141,8 +172,12 @@ impl Refresh {
 
     fn on_told(&mut self, now: Mono, told: Told) -> Option<Output> {
         match told {
-            Told::Leads => {
-                self.is_leader = true;
+            Told::Leads(epoch) => {
+                if self.epoch.replace(epoch) != Some(epoch) {
+                    (self.pulse, self.acknowledged) = (0, None);
+                }
+                self.pass_at = now + PASS_INTERVAL;
+                self.due = now + PULSE_INTERVAL;
                 if !canary::is_off(Guard::CachePass) {
                     self.pass = Some(AccountId(0));
                     self.due = now;
@@ -150,7 +185,7 @@ impl Refresh {
                 None
             }
             Told::SteppedDown => {
-                self.is_leader = false;
+                self.epoch = None;
                 self.owed.clear();
                 self.pass = None;
                 self.due = now + PASS_INTERVAL;
@@ -159,24 +194,42 @@ impl Refresh {
             Told::Committed(epoch, snapshots) => {
                 let accounts = snapshots.iter().map(|snapshot| snapshot.account);
                 self.work = Some(Work::Commit(accounts.collect()));
-                Some(Output::Write { epoch, snapshots })
+                Some(self.write(epoch, snapshots))
             }
         }
     }
 
-    /// One page of what is owed, else of the pass; else the next pass begins.
+    /// What is read while somebody else leads already is theirs to keep the pulse of.
+    fn write(&mut self, epoch: Epoch, snapshots: Vec<Snapshot>) -> Output {
+        let is_ours = self.epoch == Some(epoch);
+        self.pulse += u64::from(is_ours);
+        self.carried = is_ours.then_some(self.pulse);
+        Output::Write {
+            epoch,
+            pulse: self.carried.map(|number| Pulse {
+                number,
+                acknowledged: self.acknowledged,
+            }),
+            snapshots,
+        }
+    }
+
+    /// One page of what is owed, else of the pass, else a pulse.
     fn on_due(&mut self, now: Mono) -> Option<Output> {
-        if !self.is_leader {
+        let Some(epoch) = self.epoch else {
             self.due = now + PASS_INTERVAL;
             return None;
-        }
+        };
         let owed: Vec<AccountId> = self.owed.iter().take(PAGE).copied().collect();
         if !owed.is_empty() {
             self.work = Some(Work::Owed(owed.clone()));
             return Some(Output::Read { accounts: owed });
         }
-        let behind = self.pass.unwrap_or(AccountId(0));
-        self.pass = Some(behind);
+        if self.pass.is_none() && now < self.pass_at {
+            self.work = Some(Work::Pulse);
+            return Some(self.write(epoch, Vec::new()));
+        }
+        let behind = *self.pass.get_or_insert(AccountId(0));
         self.work = Some(Work::Pass(None));
         Some(Output::List {
             behind,
@@ -195,12 +248,16 @@ impl Refresh {
                     self.owed.remove(&account);
                 }
             }
-            Some(Work::Pass(next)) => self.pass = next,
+            Some(Work::Pass(next)) => {
+                self.pass = next;
+                self.pass_at = now + PASS_INTERVAL;
+            }
+            Some(Work::Pulse) => {}
         }
         self.due = match (self.owed.is_empty(), self.pass) {
             (false, _) => now,
             (true, Some(_)) => now + PAGE_INTERVAL,
-            (true, None) => now + PASS_INTERVAL,
+            (true, None) => now + PULSE_INTERVAL,
         };
     }
 

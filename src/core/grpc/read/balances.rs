@@ -203,7 +203,7 @@ impl ReadService {
         tokio::spawn(async move {
             let _permit = permit;
             for ((shard, epoch), snapshots) in by_shard {
-                if let Err(error) = cache.write(shard, epoch, &snapshots).await {
+                if let Err(error) = cache.write(shard, epoch, None, &snapshots).await {
                     tracing::debug!(%error, "the cache was not filled");
                     return;
                 }

@@ -8,8 +8,11 @@ use super::{
 impl Consumer {
     pub(super) fn tell_refresh(&mut self, world: &mut World, seat: usize, told: refresh::Told) {
         let entry = &mut self.seats[seat];
-        if entry.missed && entry.told.len() < TOLD_MAX {
-            entry.told.push_back(refresh::Told::Leads);
+        if entry.missed
+            && entry.told.len() < TOLD_MAX
+            && let Some(epoch) = entry.leader.status().epoch
+        {
+            entry.told.push_back(refresh::Told::Leads(epoch));
             entry.missed = false;
         }
         if entry.told.len() < TOLD_MAX {
@@ -48,11 +51,15 @@ impl Consumer {
         self.seats[seat].refresh_is_busy = output.is_some();
         match output {
             None => self.go_on_refreshing(world, seat),
-            Some(refresh::Output::Write { epoch, snapshots }) => world.request(
+            Some(refresh::Output::Write {
+                epoch,
+                pulse,
+                snapshots,
+            }) => world.request(
                 me,
                 |world| world.now < world.cache.away_until,
-                move |world| world.write_cache(shard, epoch, snapshots),
-                move |done| answer(done.map_or_else(failed, |()| refresh::Input::Written)),
+                move |world| world.write_cache(shard, epoch, pulse, snapshots),
+                move |done| answer(done.map_or_else(failed, refresh::Input::Written)),
             ),
             Some(refresh::Output::List { behind, limit }) => world.tables(
                 me,

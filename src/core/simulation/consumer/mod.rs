@@ -199,8 +199,13 @@ impl Consumer {
                 move |tables, now| tables.release(now, shard, epoch, nonce),
                 move |answer| input(seat, Input::Released(id, answer)),
             ),
-            Output::Open { id, from, anchor } => {
-                self.tell_refresh(world, seat, refresh::Told::Leads);
+            Output::Open {
+                id,
+                epoch,
+                from,
+                anchor,
+            } => {
+                self.tell_refresh(world, seat, refresh::Told::Leads(epoch));
                 self.open(world, seat, id, from, anchor);
             }
             Output::Fetch { id, count_max, .. } => {

@@ -327,7 +327,8 @@ async fn in_task(work: BoxFuture<'static, Result<Rows, Error>>) -> Result<Rows, 
     }
 }
 
-fn address(config: &Config) -> String {
+/// Host, port and database, without the password.
+pub(in crate::core) fn address(config: &Config) -> String {
     use tokio_postgres::config::Host;
 
     let host = match config.get_hosts().first() {

@@ -18,7 +18,7 @@ use super::Error;
 use crate::core::{config, types::ShardId};
 
 mod accept;
-mod connection;
+pub(in crate::core) mod connection;
 mod error;
 mod flush;
 mod history;
