@@ -126,9 +126,11 @@ fn a_server_that_is_away_is_exit_5() {
         );
     }
     // Before it has made anything: what it would have to take away from servers that are away.
-    let ran = Axs::new()
-        .variable("AXS_POSTGRES__URL", &postgres)
-        .run(&["chaos", "--kafka-brokers", &dead]);
+    let ran = Axs::new().variable("AXS_POSTGRES__URL", &postgres).run(&[
+        "chaos",
+        "--kafka-brokers",
+        &dead,
+    ]);
     let sentence = format!("error: PostgreSQL at {dead}/axs: ");
     assert_eq!(ran.code, 5, "{}", ran.err);
     assert!(ran.err.contains(&sentence), "{}", ran.err);

@@ -280,6 +280,16 @@ impl Keys {
         delete.expect("a key is deleted");
     }
 
+    /// Loses everything of a shard.
+    pub fn delete_all(&self, shard: i16) {
+        let mut connection = self.connection().expect("Redis answers");
+        let pattern = format!("{}{{{shard}}}:*", self.prefix);
+        let keys = redis::cmd("KEYS").arg(pattern).query(&mut connection);
+        let keys: Vec<String> = keys.expect("keys are listed");
+        let delete = redis::cmd("DEL").arg(keys).exec(&mut connection);
+        delete.expect("keys are deleted");
+    }
+
     /// Puts a balance value in place, whatever is there.
     pub fn set(&self, shard: i16, account: &str, value: &str) {
         let mut connection = self.connection().expect("Redis answers");
