@@ -64,7 +64,9 @@ impl Cache {
         {
             let known = acknowledged.map(|known| (epoch, known));
             written.is_lost = shard.pulse < known && !canary::is_off(Guard::CachePulse);
-            shard.pulse = shard.pulse.max(Some((epoch, number)));
+            if shard.pulse >= known {
+                shard.pulse = shard.pulse.max(Some((epoch, number)));
+            }
         }
         for snapshot in snapshots {
             let stands = shard.snapshots.get(&snapshot.account);

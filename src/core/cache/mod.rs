@@ -34,12 +34,13 @@ pub struct Snapshot {
 
 /// The number of a leader's write, rising with its epoch. What a cache has acknowledged must still
 /// be there at the next write: if it is not, the cache was emptied, or fell back to an earlier state,
-/// and everything written since is in doubt.
+/// and everything written since is in doubt. A write that finds so leaves the pulse alone: neither
+/// an answer that is lost nor a write that comes late may cover a loss up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pulse {
     /// Of this write.
     pub number: u64,
-    /// The greatest one of this epoch that was acknowledged.
+    /// The greatest one of this epoch that was acknowledged; none at first, and after a loss.
     pub acknowledged: Option<u64>,
 }
 

@@ -119,6 +119,7 @@ impl Driver {
             for output in outputs.drain(..) {
                 self.carry_out(output);
             }
+            self.make_up_for_missed();
             let status = self.leader.status();
             if last_status != Some(status) {
                 last_status = Some(status);
@@ -280,18 +281,23 @@ impl Driver {
         });
     }
 
-    /// The cache never holds a leader up: what does not fit the queue is made up for by a pass.
+    /// The cache never holds a leader up: what does not fit the queue, and all that follows it, is
+    /// made up for by a pass.
     fn tell(&mut self, told: Told) {
         let Some(refresh) = &self.refresh else { return };
-        if self.missed_snapshots
-            && let Some(epoch) = self.leader.status().epoch
-            && refresh.try_send(Told::Leads(epoch)).is_ok()
-        {
-            self.missed_snapshots = false;
-        }
-        if refresh.try_send(told).is_err() {
+        if self.missed_snapshots || refresh.try_send(told).is_err() {
             self.missed_snapshots = true;
             self.metrics.snapshots_dropped();
+        }
+    }
+
+    /// Says once more who leads, as soon as there is room: nothing else may be told for a long time.
+    fn make_up_for_missed(&mut self) {
+        let Some(refresh) = &self.refresh else { return };
+        if self.missed_snapshots {
+            let epoch = self.leader.status().epoch;
+            let told = epoch.map_or(Told::SteppedDown, Told::Leads);
+            self.missed_snapshots = refresh.try_send(told).is_err();
         }
     }
 }

@@ -248,8 +248,10 @@ impl CacheServer {
         self.cache.read(&[(shard, account)]).swap_remove(0)
     }
 
-    /// Memory is short: what a former leader wrote, and a later one after it, is forgotten; and then
-    /// the former one's write comes once more, and finds nothing that is newer.
+    /// Memory is short: what a former leader wrote, and a later one after it, is forgotten; then the
+    /// former one's write comes once more, and finds nothing that is newer. If it is refused, what
+    /// was forgotten is filled in again at once: a reader that stood still could fill in an older
+    /// value, which nobody notices before the next pass.
     pub fn evict(&mut self, which: u64) {
         let is_old = |write: &&CacheWrite| {
             write.snapshots.iter().any(|old| {
@@ -262,10 +264,23 @@ impl CacheServer {
             return;
         };
         let late = old[usize::try_from(which).expect("it is one of them")].clone();
-        for snapshot in &late.snapshots {
-            self.cache.evict(late.shard, snapshot.account);
+        let accounts: Vec<_> = late.snapshots.iter().map(|it| it.account).collect();
+        let (shard, mut fills) = (late.shard, Vec::new());
+        for account in &accounts {
+            fills.extend(self.read(shard, *account));
+            self.cache.evict(shard, *account);
         }
         self.write(late);
+        fills.retain(|fill| self.read(shard, fill.account).is_none());
+        for fill in fills {
+            let (epoch, pulse) = (fill.epoch, None);
+            self.write(CacheWrite {
+                shard,
+                epoch,
+                pulse,
+                snapshots: vec![fill],
+            });
+        }
     }
 
     /// A replica that had not seen the last writes takes over; all of them: it was flushed.

@@ -80,22 +80,27 @@ impl Cache {
         if chunks.is_empty() && pulse.is_some() {
             chunks.push(&[]);
         }
+        // The first call must find what was acknowledged, the others what the first one left.
+        let mut known = pulse;
         let calls: Vec<_> = chunks
             .into_iter()
-            .map(|chunk| self.write_chunk(shard, epoch, pulse, chunk))
+            .map(|chunk| {
+                let next = known.map(|Pulse { number, .. }| Pulse {
+                    number,
+                    acknowledged: Some(number),
+                });
+                self.write_chunk(shard, epoch, std::mem::replace(&mut known, next), chunk)
+            })
             .collect();
         // In order: of two snapshots of one account the second call sees what the first wrote.
         let mut answers = stream::iter(calls).buffered(CALLS_MAX);
         let mut written = Written::default();
-        // The first call must find what was acknowledged, the others what the first one left.
-        let mut known = pulse.and_then(|pulse| pulse.acknowledged);
-        while let Some((newer, found)) = answers.try_next().await? {
+        while let Some((newer, lost)) = answers.try_next().await? {
             if newer == EPOCH_OVER {
                 break;
             }
             written.newer += usize::try_from(newer).unwrap_or_default();
-            let known = std::mem::replace(&mut known, pulse.map(|pulse| pulse.number));
-            written.is_lost |= known.is_some_and(|known| found < value::pulse(epoch, known));
+            written.is_lost |= lost == 1;
         }
         Ok(written)
     }
@@ -106,10 +111,16 @@ impl Cache {
         epoch: Epoch,
         pulse: Option<Pulse>,
         chunk: &[Snapshot],
-    ) -> impl Future<Output = Result<(i64, String), Error>> + use<> {
+    ) -> impl Future<Output = Result<(i64, i64), Error>> + use<> {
         let mut keys = vec![self.key(shard, "epoch"), self.key(shard, "pulse")];
-        let pulse = pulse.map(|pulse| value::pulse(epoch, pulse.number));
-        let mut arguments = vec![value::epoch(epoch), pulse.unwrap_or_default()];
+        let text = |number: Option<u64>| {
+            number.map_or_else(String::new, |number| value::pulse(epoch, number))
+        };
+        let mut arguments = vec![
+            value::epoch(epoch),
+            text(pulse.map(|pulse| pulse.number)),
+            text(pulse.and_then(|pulse| pulse.acknowledged)),
+        ];
         for snapshot in chunk {
             keys.push(self.balance_key(shard, snapshot.account));
             arguments.push(value::render(snapshot));

@@ -94,7 +94,7 @@ pub(in crate::core) struct Refresh {
     epoch: Option<Epoch>,
     /// The last one of this epoch.
     pulse: u64,
-    /// The last one that the cache took.
+    /// The last one that the cache took and has not lost.
     acknowledged: Option<u64>,
     /// That of the write under way, if it has one.
     carried: Option<u64>,
@@ -151,6 +151,7 @@ impl Refresh {
                 self.acknowledged = self.carried.or(self.acknowledged);
                 self.finish(now);
                 if written.is_lost {
+                    self.acknowledged = None;
                     self.pass = Some(AccountId(0));
                     self.due = now;
                 }

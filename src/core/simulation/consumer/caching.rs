@@ -1,26 +1,30 @@
 //! The cache as a consumer has it: what its refreshes are told, and what they ask for.
 
 use super::{
-    super::{MILLISECOND, world::World},
+    super::{MILLISECOND, Micros, world::World},
     Consumer, Message, TOLD_MAX, refresh, to,
 };
 
 impl Consumer {
     pub(super) fn tell_refresh(&mut self, world: &mut World, seat: usize, told: refresh::Told) {
         let entry = &mut self.seats[seat];
-        if entry.missed
-            && entry.told.len() < TOLD_MAX
-            && let Some(epoch) = entry.leader.status().epoch
-        {
-            entry.told.push_back(refresh::Told::Leads(epoch));
-            entry.missed = false;
-        }
-        if entry.told.len() < TOLD_MAX {
-            entry.told.push_back(told);
-        } else {
+        if entry.missed || entry.told.len() >= TOLD_MAX {
             entry.missed = true;
+        } else {
+            entry.told.push_back(told);
         }
         self.go_on_refreshing(world, seat);
+    }
+
+    pub(super) fn make_up_for_missed(&mut self, world: &mut World, seat: usize) {
+        let entry = &mut self.seats[seat];
+        if entry.missed && entry.told.len() < TOLD_MAX {
+            let epoch = entry.leader.status().epoch;
+            let told = epoch.map_or(refresh::Told::SteppedDown, refresh::Told::Leads);
+            entry.told.push_back(told);
+            entry.missed = false;
+            self.go_on_refreshing(world, seat);
+        }
     }
 
     pub(super) fn go_on_refreshing(&mut self, world: &mut World, seat: usize) {
@@ -36,7 +40,10 @@ impl Consumer {
         }
         let due = world.at_mono(self.me.process, entry.refresh.due());
         let due = due.max(world.now + MILLISECOND);
-        if entry.refresh_due.is_none_or(|known| due < known) {
+        // One that should have come was held back while the process was stopped.
+        let is_held_back = |known: Micros| known < world.now;
+        let known = entry.refresh_due.filter(|known| !is_held_back(*known));
+        if known.is_none_or(|known| due < known) {
             entry.refresh_due = Some(due);
             world.tell_in(self.me, due - world.now, to(Message::RefreshDue(seat)));
         }
@@ -47,6 +54,7 @@ impl Consumer {
         let now = world.mono(me.process);
         let answer = move |input| to(Message::Refresh(seat, input));
         let failed = || refresh::Input::Failed("away".into());
+        world.note(me.process, || format!("shard {shard}: cache: {input:?}"));
         let output = self.seats[seat].refresh.step(now, input);
         self.seats[seat].refresh_is_busy = output.is_some();
         match output {

@@ -156,6 +156,7 @@ impl Consumer {
         for output in outputs {
             self.carry_out(world, seat, output);
         }
+        self.make_up_for_missed(world, seat);
         if let Some(wake_at) = self.seats[seat].leader.wake_at() {
             let at = world
                 .at_mono(self.me.process, wake_at)
