@@ -155,6 +155,19 @@ fn batches_are_as_large_as_the_store_takes_in_good_time() {
 
 /// A flush that outlasts the lease costs the memory; the next one is smaller, so that it ends.
 #[test]
+fn accounts_of_a_slow_flush_are_read_again_for_the_cache() {
+    let mut world = World::leading(config());
+    world.hold_flushes = true;
+    world.append(vec![open(1, 7, 100)]);
+    // Somebody else may lead by now, for all we know.
+    world.now += LEASE * 7 / 10;
+    world.let_flushes_go();
+    assert_eq!(available(&world, 7), 100);
+    assert!(world.snapshots.is_empty(), "{:?}", world.snapshots);
+    assert_eq!(world.refreshed, [AccountId(7)]);
+}
+
+#[test]
 fn a_flush_that_outlasts_the_lease_is_sent_smaller() {
     let config = Config {
         batch_count_max: 256,

@@ -62,6 +62,7 @@ pub struct World {
     pub published: Vec<CommandId>,
     pub letters_published: usize,
     pub snapshots: BTreeMap<AccountId, Snapshot>,
+    pub refreshed: Vec<AccountId>,
     pub alarms: Vec<String>,
     pub stepped_down: Vec<Why>,
     nonce: i64,
@@ -108,6 +109,7 @@ impl World {
             published: Vec::new(),
             letters_published: 0,
             snapshots: BTreeMap::new(),
+            refreshed: Vec::new(),
             alarms: Vec::new(),
             stepped_down: Vec::new(),
             nonce: 0,
@@ -313,6 +315,10 @@ impl World {
             Output::Snapshot { snapshots, .. } => {
                 self.snapshots
                     .extend(snapshots.into_iter().map(|new| (new.account, new)));
+                None
+            }
+            Output::Refresh { accounts } => {
+                self.refreshed.extend(accounts);
                 None
             }
             Output::Close => {

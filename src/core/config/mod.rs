@@ -252,7 +252,7 @@ impl Default for Consume {
             batch_bytes_max: 4 * 1024 * 1024,
             batch_age_max: Duration::ZERO,
             flush_interval_min: Duration::ZERO,
-            lease_ttl: Duration::from_secs(2),
+            lease_ttl: Duration::from_secs(1),
             accounts_max: 1_000_000,
         }
     }

@@ -28,7 +28,7 @@ const WAKE_MAX: Duration = Duration::from_secs(1);
 /// Flushes whose snapshots wait for the cache.
 const SNAPSHOT_QUEUE_MAX: usize = 16;
 /// The gate holds others off for so long after its last renewal.
-const GATE_TTL: Duration = Duration::from_secs(1);
+const GATE_TTL: Duration = Duration::from_millis(500);
 
 /// What the coordinator tells a driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +212,7 @@ impl Driver {
             Output::Snapshot { epoch, snapshots } => {
                 self.tell(Told::Committed(epoch, snapshots));
             }
+            Output::Refresh { accounts } => self.tell(Told::Changed(accounts)),
             Output::Close => {
                 self.fetch = None;
                 self.reader = None;

@@ -282,11 +282,18 @@ impl Tenure {
         self.flushed_to = flush.to;
         self.anchor = Some(flush.anchor);
         self.marked_to = self.marked_to.max(flush.published_to);
-        // A leader that may have been replaced without knowing sends nothing to the cache.
-        if !snapshots.is_empty() && self.is_surely_leader(now, config) {
-            out.push(Output::Snapshot {
-                epoch: self.epoch,
-                snapshots,
+        // A leader that may have been replaced without knowing sends nothing of its own to the cache.
+        if !snapshots.is_empty() {
+            out.push(if self.is_surely_leader(now, config) {
+                Output::Snapshot {
+                    epoch: self.epoch,
+                    snapshots,
+                }
+            } else {
+                let accounts = snapshots.iter().map(|snapshot| snapshot.account);
+                Output::Refresh {
+                    accounts: accounts.collect(),
+                }
             });
         }
         if self.planned > 0 {

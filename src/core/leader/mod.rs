@@ -19,7 +19,7 @@ use crate::core::{
     cache::Snapshot,
     log::{self, Record},
     store::{self, DeadLetterReason, Flush, Flushed, LoadRequest, Loaded, ShardState},
-    types::{Anchor, Epoch, Nonce, Position, ShardId},
+    types::{AccountId, Anchor, Epoch, Nonce, Position, ShardId},
 };
 
 mod batch;
@@ -184,6 +184,8 @@ pub enum Output {
         epoch: Epoch,
         snapshots: Vec<Snapshot>,
     },
+    /// Write these to the cache as the store has them: what we know may be out of date.
+    Refresh { accounts: Vec<AccountId> },
     /// Stop reading the log: the memory is gone.
     Close,
     /// Somebody should look at this.

@@ -220,7 +220,8 @@ fn rest_of_cache(world: &mut World) -> Vec<String> {
         let lost = 1 + world.random.below(20);
         world.cache.fall_back(lost as usize);
     }
-    let until = world.now + 5 * SECOND;
+    // Answers may still be on their way to who was stopped when all was healed.
+    let until = world.now.max(world.held_until) + 5 * SECOND;
     while world.events < EVENTS_MAX && world.step(until) {}
     checker::check_cache(world)
 }

@@ -129,6 +129,8 @@ pub(super) struct World {
     pub strike: Option<Strike>,
     /// No more faults, no more noise.
     pub is_healed: bool,
+    /// Until when something is held back for a process that was stopped when all was healed.
+    pub held_until: Micros,
     pub trace: bool,
     pub hash: u64,
     pub events: u64,
@@ -152,6 +154,7 @@ impl World {
             archives: BTreeMap::new(),
             strike: None,
             is_healed: false,
+            held_until: 0,
             trace,
             hash: 0xcbf2_9ce4_8422_2325,
             events: 0,
@@ -263,7 +266,8 @@ impl World {
         self.log.away_until = 0;
         self.cache.away_until = 0;
         for process in 0..self.processes.len() {
-            self.processes[process].paused_until = 0;
+            let until = std::mem::take(&mut self.processes[process].paused_until);
+            self.held_until = self.held_until.max(until);
             self.start(process);
         }
     }

@@ -38,6 +38,8 @@ pub(in crate::core) enum Told {
     SteppedDown,
     /// Committed.
     Committed(Epoch, Vec<Snapshot>),
+    /// Committed too slowly to be sent as they were then.
+    Changed(Vec<AccountId>),
 }
 
 /// What happened. All but `Told` and `Due` answer an output.
@@ -190,6 +192,11 @@ impl Refresh {
                 self.owed.clear();
                 self.pass = None;
                 self.due = now + PASS_INTERVAL;
+                None
+            }
+            Told::Changed(accounts) => {
+                self.owe(accounts);
+                self.due = now;
                 None
             }
             Told::Committed(epoch, snapshots) => {

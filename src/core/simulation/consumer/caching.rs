@@ -1,7 +1,7 @@
 //! The cache as a consumer has it: what its refreshes are told, and what they ask for.
 
 use super::{
-    super::{MILLISECOND, Micros, world::World},
+    super::{MILLISECOND, world::World},
     Consumer, Message, TOLD_MAX, refresh, to,
 };
 
@@ -40,10 +40,7 @@ impl Consumer {
         }
         let due = world.at_mono(self.me.process, entry.refresh.due());
         let due = due.max(world.now + MILLISECOND);
-        // One that should have come was held back while the process was stopped.
-        let is_held_back = |known: Micros| known < world.now;
-        let known = entry.refresh_due.filter(|known| !is_held_back(*known));
-        if known.is_none_or(|known| due < known) {
+        if entry.refresh_due.is_none_or(|known| due < known) {
             entry.refresh_due = Some(due);
             world.tell_in(self.me, due - world.now, to(Message::RefreshDue(seat)));
         }

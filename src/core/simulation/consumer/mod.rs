@@ -269,6 +269,9 @@ impl Consumer {
                 let told = refresh::Told::Committed(epoch, snapshots);
                 self.tell_refresh(world, seat, told);
             }
+            Output::Refresh { accounts } => {
+                self.tell_refresh(world, seat, refresh::Told::Changed(accounts));
+            }
             Output::Close => {
                 self.seats[seat].opening += 1;
                 self.seats[seat].cursor = None;
