@@ -23,6 +23,7 @@ mod migrate;
 mod seed;
 mod serve_grpc;
 mod service;
+mod shards;
 #[cfg(feature = "simulation")]
 mod simulate;
 mod start;
@@ -101,6 +102,7 @@ pub enum Command {
     Migrate(migrate::Args),
     Doctor(doctor::Args),
     Assets(assets::Args),
+    Shards(shards::Args),
     Seed(seed::Args),
     Chaos(chaos::Args),
     Config(config::Args),
@@ -120,6 +122,7 @@ impl Command {
             | Self::Migrate(_)
             | Self::Doctor(_)
             | Self::Assets(_)
+            | Self::Shards(_)
             | Self::Seed(_)
             | Self::Chaos(_)
             | Self::Config(_)
@@ -154,6 +157,7 @@ async fn dispatch(command: Command, ctx: Ctx) -> Result<()> {
         Command::Migrate(args) => migrate::run(args, ctx).await,
         Command::Doctor(args) => doctor::run(args, ctx).await,
         Command::Assets(args) => assets::run(args, ctx).await,
+        Command::Shards(args) => shards::run(args, ctx).await,
         Command::Seed(args) => seed::run(args, ctx).await,
         Command::Chaos(args) => chaos::run(args, ctx).await,
         Command::Config(args) => config::run(args, ctx),

@@ -200,7 +200,7 @@ pub fn cache(settings: &Settings) -> Result<Option<Cache>> {
 }
 
 /// The number of shards that is stored; refused where the settings say another.
-async fn shards(settings: &Settings, store: &Store) -> Result<u16> {
+pub async fn shards(settings: &Settings, store: &Store) -> Result<u16> {
     let stored = store.shards().await?;
     match settings.cluster.shards {
         Some(set) if set != stored => Err(Failure::new(

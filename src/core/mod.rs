@@ -14,7 +14,8 @@
 //!   [`consumer`]: drives leaders; [`outbox`]: re-sends.
 //! - [`registry`]: the assets a process knows; [`generations`]: a bounded map; [`clock`]: the time of
 //!   the in-memory parts.
-//! - [`startup`]: what is checked before a process takes part; [`doctor`]: what an operator is told.
+//! - [`startup`]: what is checked before a process takes part; [`doctor`]: what an operator is told;
+//!   [`shards`]: who leads each shard, how far it is, and what waits.
 //! - [`embedded`]: store and log of one process over the log file.
 //! - [`grpc`]: the API; [`telemetry`]: logs, metrics, the admin port.
 //! - [`chaos`]: proof by breaking, on real servers.
@@ -43,6 +44,7 @@ pub mod proto;
 pub mod registry;
 pub mod result;
 pub mod seed;
+pub mod shards;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod startup;

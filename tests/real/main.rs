@@ -5,6 +5,7 @@
 //! - `kills`: so they do when any process is killed in the middle; `outages`: or away for a while;
 //! - `members`: several processes share the work; `outbox`: what was lost on the way arrives;
 //! - `refusals`: what does not fit together is refused; `restore`: what comes back from an earlier time;
+//! - `shards`: what operators see of them;
 //! - `audit`: what must hold in the end, wherever one looks; `watchers`: it would notice.
 
 #[path = "../support/cluster.rs"]
@@ -39,4 +40,5 @@ mod outages;
 mod outbox;
 mod refusals;
 mod restore;
+mod shards;
 mod watchers;

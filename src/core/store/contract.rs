@@ -267,6 +267,18 @@ impl DeadLetterReason {
         Self::FlushRefused,
     ];
 
+    /// As headers and operators know it; never changed.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Undecodable => "UNDECODABLE",
+            Self::Misrouted => "MISROUTED",
+            Self::Unsupported => "UNSUPPORTED",
+            Self::ContentMismatch => "CONTENT_MISMATCH",
+            Self::EnginePanic => "ENGINE_PANIC",
+            Self::FlushRefused => "FLUSH_REFUSED",
+        }
+    }
+
     /// The reason with this number; `None`: of a later program.
     pub fn from_number(number: u32) -> Option<Self> {
         let with_number = |reason: &Self| *reason as u32 == number;

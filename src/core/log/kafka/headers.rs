@@ -6,7 +6,7 @@ use rdkafka::message::{Header, Headers, OwnedHeaders};
 use crate::core::{
     log::NewRecord,
     proto::CommandResult,
-    store::{DeadLetter, DeadLetterReason},
+    store::DeadLetter,
     types::{CommandId, ContentHash, ShardId, Timestamp},
 };
 
@@ -62,7 +62,7 @@ pub fn of_result(result: &CommandResult, key: &str) -> OwnedHeaders {
 
 /// The headers of a dead letter: ours, and the names that Kafka Connect's tools know.
 pub fn of_dead_letter(letter: &DeadLetter, topic: &str, shard: ShardId) -> OwnedHeaders {
-    let reason = reason_code(letter.reason);
+    let reason = letter.reason.code();
     let message = bounded(&letter.message, MESSAGE_BYTES_MAX);
     let offset = letter.position.offset().to_string();
     let mut headers = OwnedHeaders::new_with_capacity(12);
@@ -101,18 +101,6 @@ pub fn read(headers: Option<&impl Headers>) -> (Option<CommandId>, Option<Conten
         }
     }
     (id, hash)
-}
-
-/// The stable text of a dead letter's reason.
-pub fn reason_code(reason: DeadLetterReason) -> &'static str {
-    match reason {
-        DeadLetterReason::Undecodable => "UNDECODABLE",
-        DeadLetterReason::Misrouted => "MISROUTED",
-        DeadLetterReason::Unsupported => "UNSUPPORTED",
-        DeadLetterReason::ContentMismatch => "CONTENT_MISMATCH",
-        DeadLetterReason::EnginePanic => "ENGINE_PANIC",
-        DeadLetterReason::FlushRefused => "FLUSH_REFUSED",
-    }
 }
 
 fn cloud_event(event: &Event<'_>) -> OwnedHeaders {

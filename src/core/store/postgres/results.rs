@@ -192,16 +192,9 @@ fn dead_letter(row: DeadRow) -> Result<DeadLetter, Error> {
 }
 
 fn reason_from_sql(reason: i16) -> Result<DeadLetterReason, Error> {
-    const ALL: [DeadLetterReason; 6] = [
-        DeadLetterReason::Undecodable,
-        DeadLetterReason::Misrouted,
-        DeadLetterReason::Unsupported,
-        DeadLetterReason::ContentMismatch,
-        DeadLetterReason::EnginePanic,
-        DeadLetterReason::FlushRefused,
-    ];
-    ALL.into_iter()
-        .find(|known| *known as i16 == reason)
+    let known = u32::try_from(reason).ok();
+    known
+        .and_then(DeadLetterReason::from_number)
         .ok_or_else(|| {
             Error::Mismatch(format!(
                 "dead-letter reason {reason} is stored: run a newer `axs`"
