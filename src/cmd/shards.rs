@@ -69,6 +69,8 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         let message = format!("there is no shard {shard}: the cluster has {count}, from 0");
         return Err(Failure::new(Exit::Usage, message).into());
     }
+    // First: topics of another name that do not exist are not to be made.
+    service::topics(&store, &settings.kafka.topic_prefix).await?;
     let log = match &settings.kafka.brokers {
         None => Err("kafka.brokers is not set".to_owned()),
         Some(_) => log::kafka::Log::connect(&settings.kafka, count, "axs-shards")

@@ -22,7 +22,7 @@ pub struct Shard {
     pub pending_count: u64,
     /// How long the oldest of them waits, by the store's clock.
     pub oldest_pending: Option<Duration>,
-    /// The last of what could not be applied, at most [`LETTERS_MAX`], by position.
+    /// What could not be applied, by position: the first [`LETTERS_MAX`].
     pub dead_letters: Vec<DeadLetter>,
 }
 

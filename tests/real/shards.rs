@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     cluster::{Cluster, Options},
-    member::{PATIENCE, command, eventually},
+    member::{Environment, PATIENCE, command, eventually},
     stream::Stream,
 };
 
@@ -126,8 +126,8 @@ async fn without_kafka_shards_are_shown_but_for_their_lag() {
     let cluster = Cluster::start(Options::of(&stream, SHARDS)).await;
     let mut environment = cluster.environment().clone();
     environment.push(("AXS_KAFKA__BROKERS".into(), "127.0.0.1:1".into()));
-    let run = async |arguments: &'static [&'static str]| {
-        let mut command = command(arguments, &environment, cluster.folder());
+    let run = async |environment: &Environment, arguments: &'static [&'static str]| {
+        let mut command = command(arguments, environment, cluster.folder());
         let output = tokio::task::spawn_blocking(move || command.output()).await;
         let output = output
             .expect("nobody aborts it")
@@ -139,14 +139,19 @@ async fn without_kafka_shards_are_shown_but_for_their_lag() {
             text(&output.stderr),
         )
     };
-    let (code, out, err) = run(&["shards", "list"]).await;
+    let (code, out, err) = run(&environment, &["shards", "list"]).await;
     assert_eq!(code, Some(0), "{err}");
     assert_eq!(out.lines().count(), 1 + usize::from(SHARDS), "{out}");
     assert!(err.contains("the lag is not known: "), "{err}");
-    let (code, out, err) = run(&["shards", "show", "4"]).await;
+    let (code, out, err) = run(&environment, &["shards", "show", "4"]).await;
     assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
     assert!(
         err.contains("there is no shard 4: the cluster has 4, from 0"),
         "{err}"
     );
+
+    // Whoever only looks makes no topics.
+    environment.push(("AXS_KAFKA__TOPIC_PREFIX".into(), "another.".into()));
+    let (code, out, err) = run(&environment, &["shards", "list"]).await;
+    assert_eq!((code, out.as_str()), (Some(6), ""), "{err}");
 }
