@@ -16,13 +16,18 @@ use axs::core::{
         metrics,
     },
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{Exit, Failure, schema_version};
 
 /// How often a service asks its servers whether they are there.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// A cache that needs longer is as good as away, whatever `redis.timeout` lets a call wait.
+const CACHE_ANSWER_MAX: Duration = Duration::from_secs(1);
 /// How often a check that had to wait for the log is tried.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -86,10 +91,16 @@ impl Service {
         }
         if let Some(cache) = cache.cloned() {
             // Never fails readiness: without the cache reads come from the store.
+            let up = ::metrics::gauge!("axs_cache_up");
             self.health.poll("redis", POLL_INTERVAL, move || {
-                let cache = cache.clone();
+                let (cache, cache_up) = (cache.clone(), up.clone());
                 async move {
-                    Ok(match cache.ping().await {
+                    let answer = match timeout(CACHE_ANSWER_MAX, cache.ping()).await {
+                        Ok(answer) => answer.map_err(|error| error.to_string()),
+                        Err(_) => Err(format!("no answer within {CACHE_ANSWER_MAX:?}")),
+                    };
+                    cache_up.set(f64::from(u8::from(answer.is_ok())));
+                    Ok(match answer {
                         Ok(()) => "answers".into(),
                         Err(error) => format!("away, reads come from PostgreSQL: {error}"),
                     })

@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     Parts, Shards,
-    metrics::ShardMetrics,
+    metrics::{self, ShardMetrics},
     publish::{publish, republish},
     refresh::{self, Told},
 };
@@ -97,7 +97,7 @@ impl Driver {
     /// Until the coordinator hangs up.
     pub async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
         let mut outputs = Vec::new();
-        let mut last_status = None;
+        let (mut last_status, mut led_since) = (None, None);
         loop {
             let wake_at = self.wake_at();
             let input = tokio::select! {
@@ -120,13 +120,15 @@ impl Driver {
                 self.carry_out(output);
             }
             self.make_up_for_missed();
-            let status = self.leader.status();
+            let (status, now) = (self.leader.status(), self.started.elapsed());
             if last_status != Some(status) {
                 last_status = Some(status);
+                let is_led = metrics::is_leading(&status);
+                led_since = is_led.then(|| led_since.unwrap_or(now));
                 self.metrics.status(&status);
                 self.shards.set(self.shard, status);
             }
-            self.metrics.age(&status, self.started.elapsed());
+            self.metrics.age(&status, led_since, now);
         }
     }
 

@@ -14,9 +14,11 @@ use crate::core::{
 #[derive(Clone)]
 pub(super) struct ShardMetrics {
     leading: Gauge,
+    stopped: Gauge,
     epoch: Gauge,
     next_offset: Gauge,
     unpublished: Gauge,
+    lag: Gauge,
     accounts_resident: Gauge,
     records_unflushed: Gauge,
     since_flush_seconds: Gauge,
@@ -36,9 +38,11 @@ impl ShardMetrics {
             |status| counter!("axs_commands_total", "shard" => label.clone(), "status" => status);
         Self {
             leading: gauge!("axs_shard_leading", "shard" => label.clone()),
+            stopped: gauge!("axs_shard_stopped", "shard" => label.clone()),
             epoch: gauge!("axs_shard_epoch", "shard" => label.clone()),
             next_offset: gauge!("axs_shard_next_offset", "shard" => label.clone()),
             unpublished: gauge!("axs_shard_unpublished_records", "shard" => label.clone()),
+            lag: gauge!("axs_shard_lag_records", "shard" => label.clone()),
             accounts_resident: gauge!("axs_shard_accounts_resident", "shard" => label.clone()),
             records_unflushed: gauge!("axs_shard_unflushed_records", "shard" => label.clone()),
             since_flush_seconds: gauge!("axs_shard_since_flush_seconds", "shard" => label.clone()),
@@ -57,8 +61,13 @@ impl ShardMetrics {
         reason = "gauges are floats; nothing decides by them"
     )]
     pub fn status(&self, status: &Status) {
-        let is_leading = matches!(status.phase, Phase::Leading | Phase::Draining);
-        self.leading.set(f64::from(u8::from(is_leading)));
+        self.leading.set(f64::from(u8::from(is_leading(status))));
+        let is_stopped = status.phase == Phase::Stopped;
+        self.stopped.set(f64::from(u8::from(is_stopped)));
+        if !is_leading(status) {
+            // Whoever leads it now measures it.
+            self.lag.set(0.0);
+        }
         self.epoch
             .set(status.epoch.map_or(0.0, |epoch| epoch.0 as f64));
         if let (Some(flushed), Some(published)) = (status.flushed_to, status.published_to) {
@@ -70,12 +79,13 @@ impl ShardMetrics {
         self.records_unflushed.set(status.records_unflushed as f64);
     }
 
-    /// Time since the last successful flush; grows while nothing else changes.
-    pub fn age(&self, status: &Status, now: Mono) {
-        if let Some(at) = status.last_flush_at {
-            self.since_flush_seconds
-                .set(now.saturating_sub(at).as_secs_f64());
-        }
+    /// How long a led shard has not been flushed; grows while nothing else changes.
+    pub fn age(&self, status: &Status, led_since: Option<Mono>, now: Mono) {
+        let since = led_since.map_or(now, |since| {
+            status.last_flush_at.unwrap_or(since).max(since)
+        });
+        self.since_flush_seconds
+            .set(now.saturating_sub(since).as_secs_f64());
     }
 
     #[expect(
@@ -103,4 +113,9 @@ impl ShardMetrics {
     pub fn snapshots_dropped(&self) {
         self.snapshots_dropped.increment(1);
     }
+}
+
+/// Whether the shard is this process's to flush.
+pub(super) fn is_leading(status: &Status) -> bool {
+    matches!(status.phase, Phase::Leading | Phase::Draining)
 }

@@ -18,8 +18,10 @@ use crate::core::{
 };
 
 pub(in crate::core) mod plan;
+mod watch;
 
 use plan::{Memory, Planned};
+use watch::Watch;
 
 /// Old sequence blocks are looked for this often.
 const CLOSE_BLOCKS_INTERVAL: Duration = Duration::from_secs(10);
@@ -57,6 +59,7 @@ pub struct Outbox {
     settings: config::Outbox,
     shards: u16,
     memories: BTreeMap<ShardId, Memory>,
+    watch: Watch,
     started: Instant,
     is_alone: bool,
     close_blocks_at: Option<Instant>,
@@ -76,6 +79,7 @@ impl Outbox {
             settings,
             shards,
             memories: BTreeMap::new(),
+            watch: Watch::new(),
             started: Instant::now(),
             is_alone: false,
             close_blocks_at: None,
@@ -111,6 +115,12 @@ impl Outbox {
 
     /// One pass over all shards; the first error, once all were tried.
     pub async fn pass(&mut self) -> Result<Pass, Error> {
+        let pass = self.pass_all().await;
+        Watch::passed(&pass);
+        pass
+    }
+
+    async fn pass_all(&mut self) -> Result<Pass, Error> {
         let mut pass = Pass::default();
         let mut failed: Option<Error> = None;
         let now = Instant::now();
@@ -127,6 +137,10 @@ impl Outbox {
                 Err(error) => failed = Some(error.into()),
             }
         }
+        match self.store.shard_rows().await {
+            Ok(rows) => watch::rows(&rows),
+            Err(error) => failed = failed.or(Some(error.into())),
+        }
         for shard in (0..self.shards).map(ShardId) {
             // One shard in trouble must not keep the others waiting.
             if let Err(error) = self.pass_shard(shard, &mut pass).await {
@@ -139,7 +153,7 @@ impl Outbox {
     async fn pass_shard(&mut self, shard: ShardId, pass: &mut Pass) -> Result<(), Error> {
         let (margin, limit) = (self.settings.margin, self.settings.pass_count_max);
         let view = self.store.outbox_view(shard, margin, limit).await?;
-        report(shard, &view);
+        self.watch.view(shard, &view, self.started.elapsed());
         let new = if self.is_alone {
             Memory::alone
         } else {
@@ -167,18 +181,4 @@ impl Outbox {
         }
         self.log.append(records).await.into_iter().collect()
     }
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "gauges are floats; nothing decides by them"
-)]
-fn report(shard: ShardId, view: &store::OutboxView) {
-    let age = view
-        .oldest_pending_at
-        .map_or(0, |at| (view.now.0 - at.0).max(0));
-    let label = shard.to_string();
-    metrics::gauge!("axs_pending_commands", "shard" => label.clone())
-        .set(view.pending_count as f64);
-    metrics::gauge!("axs_pending_oldest_seconds", "shard" => label).set(age as f64 / 1e6);
 }

@@ -64,7 +64,7 @@ impl Drop for Admin {
 }
 
 fn router(health: Health, metrics: PrometheusHandle, version: Version) -> Router {
-    let live = health.clone();
+    let (live, measured) = (health.clone(), health.clone());
     Router::new()
         .route(
             "/healthz",
@@ -77,6 +77,7 @@ fn router(health: Health, metrics: PrometheusHandle, version: Version) -> Router
         .route(
             "/metrics",
             get(move || async move {
+                measure(&measured.readiness());
                 answer(
                     StatusCode::OK,
                     "text/plain; version=0.0.4",
@@ -88,6 +89,15 @@ fn router(health: Health, metrics: PrometheusHandle, version: Version) -> Router
             "/version",
             get(move || async move { json(StatusCode::OK, &version) }),
         )
+}
+
+/// What `/readyz` says, for who looks at metrics only: of this very moment.
+fn measure(report: &Report) {
+    let figure = |ok: bool| f64::from(u8::from(ok));
+    metrics::gauge!("axs_ready").set(figure(report.ok));
+    for (name, check) in &report.checks {
+        metrics::gauge!("axs_check_ok", "check" => *name).set(figure(check.ok));
+    }
 }
 
 fn report(report: Report) -> Response<Body> {

@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 /// Every metric: kind, name, meaning. Seconds and records are base units.
-pub const METRICS: [(Kind, &str, &str); 30] = [
+pub const METRICS: [(Kind, &str, &str); 39] = [
     (
         Kind::Gauge,
         "axs_shard_leading",
@@ -31,6 +31,11 @@ pub const METRICS: [(Kind, &str, &str); 30] = [
         Kind::Gauge,
         "axs_shard_epoch",
         "epoch this process leads the shard under, else 0",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_stopped",
+        "1 while this process has given the shard up for good: somebody must look",
     ),
     (
         Kind::Gauge,
@@ -60,7 +65,27 @@ pub const METRICS: [(Kind, &str, &str); 30] = [
     (
         Kind::Gauge,
         "axs_shard_since_flush_seconds",
-        "time since the last successful flush",
+        "time since the last successful flush, or the take-over",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_unowned",
+        "1 while nobody holds the lease of the shard",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_last_epoch",
+        "epoch of the shard, whoever leads it; each take-over raises it",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_gaps",
+        "ranges of numbers below the greatest applied one that are not applied",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_unsealed_seconds",
+        "how long the lowest number that can be sealed waits for it",
     ),
     (
         Kind::Counter,
@@ -100,6 +125,11 @@ pub const METRICS: [(Kind, &str, &str); 30] = [
     ),
     (
         Kind::Counter,
+        "axs_outbox_passes_total",
+        "passes over all shards, by result",
+    ),
+    (
+        Kind::Counter,
         "axs_accept_commands_total",
         "commands answered by acceptance",
     ),
@@ -111,7 +141,7 @@ pub const METRICS: [(Kind, &str, &str); 30] = [
     (
         Kind::Histogram,
         "axs_accept_seconds",
-        "time of a command from the inbox to its answer",
+        "time of one acceptance statement",
     ),
     (
         Kind::Histogram,
@@ -167,6 +197,17 @@ pub const METRICS: [(Kind, &str, &str); 30] = [
         Kind::Counter,
         "axs_cache_snapshots_dropped_total",
         "snapshots dropped, a newer one follows",
+    ),
+    (Kind::Gauge, "axs_cache_up", "1 while the cache answers"),
+    (
+        Kind::Gauge,
+        "axs_ready",
+        "1 while no readiness check fails and the process does not drain",
+    ),
+    (
+        Kind::Gauge,
+        "axs_check_ok",
+        "1 while the readiness check does not fail",
     ),
 ];
 

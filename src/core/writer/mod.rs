@@ -127,6 +127,7 @@ pub fn start(
     shards: u16,
     routes: Routes,
 ) -> WriterHandle {
+    count_from_zero();
     // A full batch has to fit, whatever the setting.
     let gate = Gate::new(settings.inbox_count_max.max(BATCH_COUNT_MAX));
     // Bounded by the gate.
@@ -151,6 +152,18 @@ pub fn start(
         shards,
         stop,
         task: Arc::new(Mutex::new(Some(tokio::spawn(task.run())))),
+    }
+}
+
+/// Counters that alerts look at stand at zero from the start: of one that begins at 1 nobody sees
+/// the rise.
+fn count_from_zero() {
+    metrics::counter!("axs_accept_numbers_taken_total").increment(0);
+    for answer in ["accepted", "unavailable", "internal", "overloaded"] {
+        metrics::counter!("axs_accept_commands_total", "answer" => answer).increment(0);
+    }
+    for reason in ["queue_full", "unknown", "refused"] {
+        metrics::counter!("axs_log_append_failures_total", "reason" => reason).increment(0);
     }
 }
 
