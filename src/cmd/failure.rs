@@ -31,6 +31,7 @@ pub enum Exit {
     NotFound = 4,
     Unavailable = 5,
     Configuration = 6,
+    NeedsYes = 7,
     Unhealthy = 10,
     Interrupted = 130,
 }
@@ -45,6 +46,7 @@ impl Exit {
             Self::NotFound => "NOT_FOUND",
             Self::Unavailable => "UNAVAILABLE",
             Self::Configuration => "CONFIGURATION",
+            Self::NeedsYes => "NEEDS_YES",
             Self::Unhealthy => "UNHEALTHY",
             Self::Interrupted => "INTERRUPTED",
         }

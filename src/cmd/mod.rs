@@ -12,6 +12,7 @@ mod assets;
 mod chaos;
 mod completions;
 mod config;
+mod confirm;
 mod consume;
 mod cron_outbox;
 mod dev;

@@ -105,12 +105,17 @@ fn a_version_conflict_of_a_single_record_after_a_fresh_load_stops_the_shard() {
     };
     assert!(why.contains("version conflict"), "{why}");
     assert_eq!(available(&world, 7), 100);
-    world.step(Input::Lead);
+    world.pass(60 * SECOND);
     assert_eq!(
         world.status().phase,
         Phase::Stopped,
-        "it does not try again"
+        "it does not try again by itself"
     );
+    // An operator did something about it.
+    world.step(Input::Lead);
+    world.pass(2 * SECOND);
+    assert_eq!(world.status().phase, Phase::Leading);
+    assert_eq!(available(&world, 7), 102);
 }
 
 #[test]

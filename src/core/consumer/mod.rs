@@ -141,6 +141,15 @@ pub async fn run(
     Ok(())
 }
 
+/// Why this process does not try to lead a shard.
+#[derive(Clone, Copy, Debug)]
+enum Avoid {
+    /// Another one may reach the log.
+    Until(Instant),
+    /// It needs an operator; so many interventions were seen when it stopped.
+    Stopped(Option<u64>),
+}
+
 struct Coordinator {
     parts: Parts,
     orders: Vec<mpsc::UnboundedSender<Order>>,
@@ -149,7 +158,9 @@ struct Coordinator {
     /// Led, or being taken over.
     mine: BTreeSet<ShardId>,
     draining: BTreeSet<ShardId>,
-    avoid: BTreeMap<ShardId, Option<Instant>>,
+    avoid: BTreeMap<ShardId, Avoid>,
+    /// What operators have done to each shard, as of the last look.
+    interventions: BTreeMap<ShardId, u64>,
     free_since: BTreeMap<ShardId, Instant>,
     leases: spread::Leases,
     members: Vec<Member>,
@@ -187,6 +198,7 @@ impl Coordinator {
             mine: BTreeSet::new(),
             draining: BTreeSet::new(),
             avoid: BTreeMap::new(),
+            interventions: BTreeMap::new(),
             free_since: BTreeMap::new(),
             leases: spread::Leases::default(),
             members: Vec::new(),
@@ -233,8 +245,14 @@ impl Coordinator {
     async fn look(&mut self) -> Result<(), store::Error> {
         let rows = self.parts.store.shard_rows().await?;
         let now = Instant::now();
-        self.avoid
-            .retain(|_, until| until.is_none_or(|until| now < until));
+        self.interventions = (rows.iter())
+            .map(|row| (row.shard, row.interventions))
+            .collect();
+        let interventions = &self.interventions;
+        self.avoid.retain(|shard, avoid| match avoid {
+            Avoid::Until(until) => now < *until,
+            Avoid::Stopped(seen) => interventions.get(shard) == seen.as_ref(),
+        });
         let is_free = |row: &store::ShardRow| row.lease_left.is_zero();
         for row in &rows {
             if is_free(row) && !self.mine.contains(&row.shard) {
@@ -333,10 +351,12 @@ impl Coordinator {
             Why::LogAway(_) => {
                 self.log_away = true;
                 self.beat_at = None;
-                self.avoid.insert(shard, Some(Instant::now() + AVOID_FOR));
+                let until = Instant::now() + AVOID_FOR;
+                self.avoid.insert(shard, Avoid::Until(until));
             }
             Why::Stopped(_) => {
-                self.avoid.insert(shard, None);
+                let seen = self.interventions.get(&shard).copied();
+                self.avoid.insert(shard, Avoid::Stopped(seen));
             }
             Why::Held | Why::LeaseLost | Why::Drained => {}
         }

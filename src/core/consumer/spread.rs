@@ -74,7 +74,7 @@ pub fn plan(view: &View<'_>) -> Plan {
             drain: view.mine.iter().copied().collect(),
         };
     };
-    let (shards, members) = (view.rows.len(), names.len());
+    let (shards, members) = (unpaused(view).count(), names.len());
     let (floor, ceiling) = (shards / members, shards.div_ceil(members));
 
     let mut counts: BTreeMap<&str, usize> = names.iter().map(|name| (*name, 0)).collect();
@@ -85,9 +85,15 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     counts.insert(view.me, view.mine.len());
 
+    let mut drain = to_drain(view, &counts, floor, ceiling);
+    let paused = view.rows.iter().filter(|row| row.paused_by.is_some());
+    let paused = paused.map(|row| row.shard);
+    drain.extend(paused.filter(|shard| view.mine.contains(shard)));
+    drain.sort_unstable();
+    drain.dedup();
     Plan {
         lead: to_lead(view, &counts, rank, floor, ceiling),
-        drain: to_drain(view, &counts, floor, ceiling),
+        drain,
     }
 }
 
@@ -98,9 +104,7 @@ fn to_lead(
     floor: usize,
     ceiling: usize,
 ) -> Vec<ShardId> {
-    let free: Vec<ShardId> = view
-        .rows
-        .iter()
+    let free: Vec<ShardId> = unpaused(view)
         .filter(|row| row.lease_left.is_zero() || row.leader == view.me)
         .map(|row| row.shard)
         .filter(|shard| !view.mine.contains(shard) && !view.avoid.contains(shard))
@@ -149,13 +153,18 @@ fn to_drain(
         .map(|(name, _)| *name)
         .collect();
     // Only so many processes may hold one more than the others.
-    let may_hold_more = view.rows.len() % counts.len();
+    let may_hold_more = unpaused(view).count() % counts.len();
     let is_surplus = ceiling > floor
         && mine == ceiling
         && somebody_lacks
         && at_ceiling.iter().position(|name| *name == view.me) >= Some(may_hold_more);
     let surplus = mine.saturating_sub(ceiling) + usize::from(is_surplus);
     view.mine.iter().rev().take(surplus).copied().collect()
+}
+
+/// Those that an operator wants led.
+fn unpaused<'a>(view: &'a View<'_>) -> impl Iterator<Item = &'a ShardRow> {
+    view.rows.iter().filter(|row| row.paused_by.is_none())
 }
 
 #[cfg(test)]
@@ -182,6 +191,10 @@ mod tests {
             applied_at: Timestamp::default(),
             state_hash: 0,
             applied: IntervalSet::new(),
+            anchor: None,
+            paused_by: None,
+            interventions: 0,
+            recovered_epoch: Epoch(0),
         }
     }
 
@@ -210,7 +223,7 @@ mod tests {
     }
 
     /// Every process plans on what it sees and acts at once, in turn; counts rounds to rest.
-    fn settle(owners: &mut [Option<usize>], members: usize) -> usize {
+    fn settle(owners: &mut [Option<usize>], paused: &[bool], members: usize) -> usize {
         let names: Vec<String> = (0..members)
             .map(|index| format!("process-{index}"))
             .collect();
@@ -227,8 +240,9 @@ mod tests {
                 let rows: Vec<ShardRow> = owners
                     .iter()
                     .enumerate()
-                    .map(|(shard, owner)| {
-                        row(shard as u16, owner.map(|owner| names[owner].as_str()))
+                    .map(|(shard, owner)| ShardRow {
+                        paused_by: paused[shard].then(|| "somebody".into()),
+                        ..row(shard as u16, owner.map(|owner| names[owner].as_str()))
                     })
                     .collect();
                 let mine = (0..owners.len())
@@ -259,21 +273,24 @@ mod tests {
     }
 
     proptest! {
-        /// From any state, with any number of processes: evenly spread within a few rounds, then at
-        /// rest.
+        /// From any state, with any number of processes: what is not paused is evenly spread within
+        /// a few rounds, then at rest; nobody leads what is paused.
         #[test]
         fn shards_end_up_spread_evenly(
-            owners in prop::collection::vec(prop::option::of(0_usize..6), 1..40),
+            shards in prop::collection::vec((prop::option::of(0_usize..6), any::<bool>()), 1..40),
             members in 1_usize..6,
         ) {
+            let (owners, paused): (Vec<_>, Vec<_>) = shards.into_iter().unzip();
             let mut owners: Vec<_> =
                 owners.into_iter().map(|owner| owner.filter(|owner| *owner < members)).collect();
-            let rounds = settle(&mut owners, members);
+            let rounds = settle(&mut owners, &paused, members);
             prop_assert!(rounds <= 10, "{} rounds", rounds);
             let counts: Vec<usize> = (0..members)
                 .map(|me| owners.iter().filter(|owner| **owner == Some(me)).count())
                 .collect();
-            prop_assert_eq!(counts.iter().sum::<usize>(), owners.len(), "{:?}", owners);
+            for (owner, paused) in owners.iter().zip(&paused) {
+                prop_assert_eq!(owner.is_none(), *paused, "{:?} {:?}", owners, paused);
+            }
             prop_assert!(counts.iter().max().unwrap() - counts.iter().min().unwrap() <= 1, "{:?}", counts);
         }
     }

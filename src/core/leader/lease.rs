@@ -12,6 +12,12 @@ use crate::core::{
 
 impl Leader {
     pub(super) fn on_lead(&mut self, now: Mono, out: &mut Vec<Output>) {
+        if self.phase == Phase::Stopped {
+            // An operator did something about it: as in a process that was just started.
+            let requests = self.requests;
+            *self = Self::new(self.shard, self.config.clone());
+            self.requests = requests;
+        }
         if self.phase == Phase::Idle {
             self.phase = Phase::Acquiring;
             self.retry = Retry {

@@ -13,15 +13,13 @@ use super::{
 use crate::core::{
     cache::{Pulse, Snapshot, Written},
     canary::{self, Guard},
-    command::{hash, record},
+    command::record,
     log::{NewRecord, Record},
     proto::CommandResult,
+    shards::recover::Seen,
     store::{self, Flush, Flushed},
-    types::{CommandId, Epoch, Position, Sequence, ShardId},
+    types::{CommandId, Epoch, Nonce, Position, ShardId},
 };
-
-/// Recovery sets the epoch so far above all that was seen.
-const EPOCHS_SKIPPED: u64 = 1_000;
 
 impl World {
     /// `axs_flush`.
@@ -227,8 +225,10 @@ fn rebase(world: &mut World, shard: ShardId) {
     partition.generation += 1;
     partition.begins = partition.end();
     let to = Position::new(partition.generation, partition.begins);
-    let rebased = world.store.tables.rebase(now, shard, to);
-    rebased.expect("the shard is there");
+    let nonce = Nonce(world.random.next().cast_signed());
+    let from = world.store.tables.shard_rows(now)[usize::from(shard.0)].next_position;
+    let rebased = world.store.tables.rebase(now, shard, from, to, nonce);
+    assert_eq!(rebased.ok(), Some(true), "nobody else moves it");
     world.stopped.remove(&shard);
     let (ours, others) = std::mem::take(&mut world.restarts)
         .into_iter()
@@ -285,48 +285,35 @@ fn recover(world: &mut World) {
     world.note(0, || "operator: recover".into());
     let now = world.store.clock(world.now);
     for shard in (0..world.profile.shards).map(ShardId) {
+        let row = world
+            .store
+            .tables
+            .shard_rows(now)
+            .swap_remove(usize::from(shard.0));
+        let nonce = Nonce(world.random.next().cast_signed());
         let partition = world.log.of(shard);
+        let mut seen = Seen::default();
         let mut commands = BTreeMap::new();
-        let mut greatest = 0;
         for record in partition.records.iter().flatten() {
-            match record::decode(&record.value) {
-                Ok(record::LogItem::Command(command)) => {
-                    if let Some(id) = command.id.filter(|id| id.shard() == shard) {
-                        greatest = greatest.max(id.sequence().0);
-                        commands.entry(id).or_insert(command);
-                    }
-                }
-                Ok(record::LogItem::Seal(seal)) if seal.last.0 < 1 << 40 => {
-                    greatest = greatest.max(seal.last.0);
-                }
-                _ => {}
+            let Ok(item) = record::decode(&record.value) else {
+                continue;
+            };
+            seen.item(shard, &item);
+            if let record::LogItem::Command(command) = item
+                && let Some(id) = command.id.filter(|id| id.shard() == shard)
+            {
+                commands.entry(id).or_insert(command);
             }
         }
-        let results = partition.results.iter();
-        let of_cache = world.cache.epochs.get(&shard).copied();
-        let epochs = results.map(|result| result.epoch).chain(of_cache);
-        let epoch = epochs.max().unwrap_or(0);
         for result in &partition.results {
-            let id = CommandId(result.command_id);
-            greatest = greatest.max(id.sequence().0);
+            seen.result(result);
         }
+        seen.epoch(world.cache.epochs.get(&shard).copied().unwrap_or(0));
+        let commands: Vec<_> = commands.into_values().collect();
         let tables = &mut world.store.tables;
-        for (_, command) in commands {
-            let key = hash::key_hash(&command.source, &command.idempotency_key);
-            tables
-                .restore_command(key, command)
-                .expect("the shard is there");
-        }
-        if greatest > 0 {
-            let sequence = Sequence(greatest);
-            tables
-                .restore_number(shard, sequence)
-                .expect("the shard is there");
-        }
-        let row = tables.shard_rows(now).swap_remove(usize::from(shard.0));
-        let epoch = Epoch(epoch.max(row.epoch.0) + EPOCHS_SKIPPED);
+        tables.adopt(shard, &commands).expect("the shard is there");
         tables
-            .recover(now, shard, epoch)
+            .recover(now, shard, seen.recovery(row.epoch), nonce)
             .expect("the shard is there");
         // What was applied after the earlier state is applied again.
         let archive = world.archives.entry(shard).or_default();

@@ -136,6 +136,14 @@ pub struct ShardRow {
     pub state_hash: u128,
     /// Sequence numbers applied.
     pub applied: IntervalSet,
+    /// Hash of the last consumed record, if one was.
+    pub anchor: Option<Anchor>,
+    /// An operator lets nobody lead; who.
+    pub paused_by: Option<String>,
+    /// How often operators did something to it: a process that stopped it tries again then.
+    pub interventions: u64,
+    /// Of the last recovery: results of earlier epochs may be beyond `next_position`.
+    pub recovered_epoch: Epoch,
 }
 
 /// A process that wants to lead shards, seen lately.
@@ -377,6 +385,41 @@ pub struct OutboxView {
     /// Numbers that nobody can use any more and that are neither commands nor applied.
     pub sealable: Vec<(Sequence, Sequence)>,
 }
+
+// ---------------------------------------------------------------- operators
+
+/// Who does something to a shard by hand, and why. Kept in the table `audit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Act {
+    /// `user@host`.
+    pub operator: String,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// What is known of a command that stands in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing: its row is gone.
+    Nothing,
+    /// It was accepted as it stands there.
+    Accepted,
+    /// Its number has another content.
+    OtherContent,
+    /// Its key is that of another command.
+    OtherCommand,
+}
+
+/// What no process may use again after the database came back from an earlier time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// The shard goes on under this one, or a later one.
+    pub epoch: Epoch,
+    /// Numbers below are not given out again.
+    pub next: Sequence,
+}
+
+// ---------------------------------------------------------------- servers
 
 /// How the database is, for `doctor` and start-up checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

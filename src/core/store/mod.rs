@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::core::{
     assets::{Asset, Assets},
+    command::Command,
     types::{AccountId, AssetId, CommandId, Epoch, KeyHash, Nonce, Position, ShardId, Timestamp},
 };
 
@@ -132,4 +133,20 @@ delegate! {
     fn outbox_view(&self, shard: ShardId, margin: Duration, limit: usize) -> OutboxView;
     /// Closes every block leased longer ago than `age`, whoever holds it; how many.
     fn close_old_blocks(&self, age: Duration) -> u64;
+
+    /// Nobody takes the shard over any more, and its leader hands it over. False: it is paused.
+    fn pause(&self, shard: ShardId, act: &Act) -> bool;
+    /// The shard may be led again. False: it was not paused.
+    fn resume(&self, shard: ShardId, act: &Act) -> bool;
+    /// Ends the lease of a paused shard whose leader does not hand it over; `Fenced`: not paused.
+    fn fence(&self, shard: ShardId, nonce: Nonce, act: &Act) -> ();
+    /// Goes on at `to`, a position of a later generation; whoever leads is fenced. False: it went
+    /// on there already. `Fenced`: it is not at `from` any more.
+    fn rebase(&self, shard: ShardId, from: Position, to: Position, nonce: Nonce, act: &Act) -> bool;
+    /// What is known of each command of a shard that stands in the log.
+    fn known(&self, shard: ShardId, commands: &[Command]) -> Vec<Known>;
+    /// Stores those of which nothing is known, as they were accepted; what was known of each.
+    fn adopt(&self, shard: ShardId, commands: &[Command]) -> Vec<Known>;
+    /// Closes every block of the shard, fences whoever leads, and skips what `recovery` names.
+    fn recover(&self, shard: ShardId, recovery: Recovery, nonce: Nonce, act: &Act) -> ();
 }

@@ -170,7 +170,7 @@ impl Tables {
     }
 
     /// Adds the rows of one accepted command, whose id is set and whose shard exists.
-    fn insert(&mut self, key: KeyHash, command: Command) {
+    pub(super) fn insert(&mut self, key: KeyHash, command: Command) {
         let id = command.id.expect("only commands with an id are stored");
         let shard = &mut self.shards[usize::from(id.shard().0)];
         shard.numbers.insert(id.sequence().0);

@@ -27,6 +27,10 @@ impl Tables {
             applied_at: shard.applied_at,
             state_hash: shard.state_hash,
             applied: shard.applied.clone(),
+            anchor: shard.anchor,
+            paused_by: shard.paused_by.clone(),
+            interventions: shard.interventions,
+            recovered_epoch: shard.recovered_epoch,
         };
         self.numbered().map(row).collect()
     }
@@ -42,7 +46,8 @@ impl Tables {
         ttl: Duration,
     ) -> Result<Option<ShardState>, Error> {
         let row = self.shard_mut(shard)?;
-        if row.lease_until > now && mine != Some(row.nonce) {
+        let is_held = row.lease_until > now && mine != Some(row.nonce);
+        if is_held || row.paused_by.is_some() {
             return Ok(None);
         }
         row.epoch = Epoch(row.epoch.0 + 1);

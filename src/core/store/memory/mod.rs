@@ -7,7 +7,7 @@
 //!
 //! - `tables`: the rows, the registry, the members; `accept`: blocks and acceptance;
 //! - `lead`: leases and loads; `flush`: the one write of a leader; `journal`: what happened;
-//! - `read`: what the APIs ask; `outbox`: what was passed over.
+//! - `read`: what the APIs ask; `outbox`: what was passed over; `operate`: what operators do.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -15,13 +15,14 @@ use std::{
 };
 
 use super::{
-    AcceptGroup, AcceptedGroup, AccountBalances, DeadLetter, Error, Flush, Flushed, Health,
-    HistoryQuery, LoadRequest, Loaded, Member, OutboxView, SequenceBlock, ShardRow, ShardState,
-    StoredCommand, StoredEntry, StoredResult,
+    AcceptGroup, AcceptedGroup, AccountBalances, Act, DeadLetter, Error, Flush, Flushed, Health,
+    HistoryQuery, Known, LoadRequest, Loaded, Member, OutboxView, Recovery, SequenceBlock,
+    ShardRow, ShardState, StoredCommand, StoredEntry, StoredResult,
 };
 use crate::core::{
     assets::{Asset, Assets},
     clock::Clock,
+    command::Command,
     types::{AccountId, AssetId, CommandId, Epoch, KeyHash, Nonce, Position, ShardId, Timestamp},
 };
 
@@ -31,6 +32,7 @@ mod audit;
 mod flush;
 mod journal;
 mod lead;
+mod operate;
 mod outbox;
 mod read;
 mod tables;
@@ -185,6 +187,57 @@ impl Store {
     ) -> Result<(), Error> {
         self.tables()
             .mark_published(shard, epoch, nonce, published_to)
+    }
+
+    /// See [`super::Store::pause`]. There is no `audit` in memory.
+    pub async fn pause(&self, shard: ShardId, act: &Act) -> Result<bool, Error> {
+        self.tables().pause(shard, &act.operator)
+    }
+
+    /// See [`super::Store::resume`].
+    pub async fn resume(&self, shard: ShardId, _act: &Act) -> Result<bool, Error> {
+        self.tables().resume(shard)
+    }
+
+    /// See [`super::Store::fence`].
+    pub async fn fence(&self, shard: ShardId, nonce: Nonce, _act: &Act) -> Result<(), Error> {
+        let now = self.clock.now();
+        self.tables().fence(now, shard, nonce)
+    }
+
+    /// See [`super::Store::rebase`].
+    pub async fn rebase(
+        &self,
+        shard: ShardId,
+        from: Position,
+        to: Position,
+        nonce: Nonce,
+        _act: &Act,
+    ) -> Result<bool, Error> {
+        let now = self.clock.now();
+        self.tables().rebase(now, shard, from, to, nonce)
+    }
+
+    /// See [`super::Store::known`].
+    pub async fn known(&self, _shard: ShardId, commands: &[Command]) -> Result<Vec<Known>, Error> {
+        Ok(self.tables().known(commands))
+    }
+
+    /// See [`super::Store::adopt`].
+    pub async fn adopt(&self, shard: ShardId, commands: &[Command]) -> Result<Vec<Known>, Error> {
+        self.tables().adopt(shard, commands)
+    }
+
+    /// See [`super::Store::recover`].
+    pub async fn recover(
+        &self,
+        shard: ShardId,
+        recovery: Recovery,
+        nonce: Nonce,
+        _act: &Act,
+    ) -> Result<(), Error> {
+        let now = self.clock.now();
+        self.tables().recover(now, shard, recovery, nonce)
     }
 
     /// See [`super::Store::results`].

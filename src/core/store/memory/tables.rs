@@ -64,6 +64,9 @@ pub(super) struct Shard {
     pub applied_at: Timestamp,
     pub passed_at: Timestamp,
     pub state_hash: u128,
+    pub paused_by: Option<String>,
+    pub interventions: u64,
+    pub recovered_epoch: Epoch,
     /// Told by the log file: a leader does not apply these.
     pub parked: BTreeMap<Position, DeadLetterReason>,
     /// The first sequence number that was never leased.
@@ -93,6 +96,9 @@ impl Shard {
             applied_at: Timestamp(0),
             passed_at: Timestamp(0),
             state_hash: 0,
+            paused_by: None,
+            interventions: 0,
+            recovered_epoch: Epoch(0),
             parked: BTreeMap::new(),
             sequence_next: 1,
             numbers: IntervalSet::new(),

@@ -28,11 +28,12 @@ statement! {
     ShardRows {}
     -> (
         SmallInt, BigInt, Text, BigInt, BigInt, BigInt, Timestamptz, Timestamptz, Binary,
-        Multirange<Int8>,
+        Multirange<Int8>, Nullable<Binary>, Nullable<Text>, BigInt, BigInt,
     ) =
     "SELECT shard, epoch, leader,
             greatest(0, extract(epoch FROM lease_until - clock_timestamp()) * 1e6)::bigint,
-            next_position, published_to, passed_at, applied_at, state_hash, applied
+            next_position, published_to, passed_at, applied_at, state_hash, applied, anchor,
+            CASE WHEN paused_at IS NOT NULL THEN paused_by END, interventions, recovered_epoch
         FROM shard_position ORDER BY shard"
 }
 
@@ -93,6 +94,10 @@ type Row = (
     PgTimestamp,
     Vec<u8>,
     Ranges,
+    Option<Vec<u8>>,
+    Option<String>,
+    i64,
+    i64,
 );
 type State = (
     i64,
@@ -202,7 +207,8 @@ fn ours(shard: ShardId, epoch: Epoch, rows: Vec<(i64,)>) -> Result<(), Error> {
 }
 
 fn shard_row(row: Row) -> Result<ShardRow, Error> {
-    let (shard, epoch, leader, lease_left, next, published, passed_at, applied_at, hash, set) = row;
+    let (shard, epoch, leader, lease_left, next, published, passed_at, applied_at, ..) = row;
+    let (.., hash, set, anchor, paused_by, interventions, recovered_epoch) = row;
     Ok(ShardRow {
         shard: shard_from_sql(shard)?,
         epoch: Epoch(unsigned(epoch)?),
@@ -214,6 +220,10 @@ fn shard_row(row: Row) -> Result<ShardRow, Error> {
         applied_at: time_from_sql(applied_at),
         state_hash: u128::from_be_bytes(hash16(&hash)?),
         applied: set_from_sql(&set)?,
+        anchor: anchor.map(|hash| hash16(&hash).map(Anchor)).transpose()?,
+        paused_by,
+        interventions: unsigned(interventions)?,
+        recovered_epoch: Epoch(unsigned(recovered_epoch)?),
     })
 }
 

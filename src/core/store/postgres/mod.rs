@@ -6,6 +6,7 @@
 //!   went back in time;
 //! - `migrate`: the schema; `registry`: shards, assets, members, health;
 //! - `accept`: blocks and acceptance; `lease`: leadership; `load` and `flush`: the leader's work;
+//! - `operate`: what operators do to a shard;
 //! - `parts` and `journal`: the journal in and out; `results`, `read`, `history`, `outbox`: reads.
 
 use std::{
@@ -27,6 +28,7 @@ mod lease;
 mod load;
 pub mod migrate;
 mod numeric;
+mod operate;
 mod outbox;
 mod parts;
 mod read;

@@ -1,4 +1,7 @@
-//! What every shard is doing, for whoever is on call. Looks only, and takes part in nothing.
+//! What every shard is doing, for whoever is on call; takes part in nothing.
+//!
+//! - this file: looks only;
+//! - [`recover`]: after the database came back from an earlier time.
 
 use std::time::Duration;
 
@@ -7,6 +10,8 @@ use crate::core::{
     store::{self, DeadLetter, ShardRow, Store},
     types::{Position, ShardId},
 };
+
+pub mod recover;
 
 /// Dead letters of a shard that are looked at.
 pub const LETTERS_MAX: usize = 100;
@@ -43,10 +48,7 @@ impl Shard {
 
     /// Records that are not applied yet, control records included.
     pub fn lag(&self) -> Option<u64> {
-        let end = self.end?;
-        let next = self.row.next_position;
-        // Of another generation: the log was replaced.
-        let lag = (end.generation() == next.generation()).then(|| end.offset() - next.offset())?;
+        let lag = self.end?.offset() - self.row.next_position.offset();
         Some(u64::try_from(lag).unwrap_or_default())
     }
 
@@ -85,7 +87,9 @@ pub async fn look(
             end: ends
                 .as_ref()
                 .ok()
-                .and_then(|ends| ends.get(usize::from(row.shard.0)).copied()),
+                .and_then(|ends| ends.get(usize::from(row.shard.0)))
+                // The log knows no generations: the row says which one it is.
+                .map(|end| Position::new(row.next_position.generation(), end.offset())),
             pending_count: view.pending_count,
             oldest_pending: view
                 .oldest_pending_at
