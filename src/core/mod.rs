@@ -11,7 +11,8 @@
 //! - [`result`]: outcomes, entries and balances as messages of the API.
 //! - [`log`], [`store`], [`cache`]: the three seams, each real and in memory.
 //! - [`writer`]: group commit of acceptance; [`outcomes`]: waiting for what became of a command;
-//!   [`consumer`]: drives leaders; [`outbox`]: re-sends.
+//!   [`consumer`]: drives leaders; [`drift`]: compares what they have with what is stored;
+//!   [`outbox`]: re-sends.
 //! - [`registry`]: the assets a process knows; [`generations`]: a bounded map; [`clock`]: the time of
 //!   the in-memory parts.
 //! - [`startup`]: what is checked before a process takes part; [`doctor`]: what an operator is told;
@@ -31,6 +32,7 @@ pub mod command;
 pub mod config;
 pub mod consumer;
 pub mod doctor;
+pub mod drift;
 pub mod embedded;
 pub mod engine;
 pub mod generations;

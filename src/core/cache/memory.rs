@@ -87,9 +87,8 @@ impl Cache {
             .collect()
     }
 
-    /// Forgets one account, as Redis does when its memory is short.
-    #[cfg(feature = "simulation")]
-    pub fn evict(&self, shard: ShardId, account: AccountId) {
+    /// See [`super::Cache::forget`]. Redis does so by itself when its memory is short.
+    pub fn forget(&self, shard: ShardId, account: AccountId) {
         if let Some(shard) = self.lock().get_mut(&shard) {
             shard.snapshots.remove(&account);
         }

@@ -107,6 +107,17 @@ impl Cache {
         }
     }
 
+    /// Forgets the snapshot of an account, whatever stands there: it is not to be believed.
+    pub async fn forget(&self, shard: ShardId, account: AccountId) -> Result<(), Error> {
+        match self {
+            Self::Memory(cache) => {
+                cache.forget(shard, account);
+                Ok(())
+            }
+            Self::Redis(cache) => cache.forget(shard, account).await,
+        }
+    }
+
     /// Takes the gate of a shard for `ttl`; false while another one has it.
     pub async fn gate_enter(
         &self,

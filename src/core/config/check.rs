@@ -246,6 +246,12 @@ fn leading(settings: &Settings) -> Result {
         1,
         1 << 32,
     )?;
+    within(
+        "consume.drift_accounts_max",
+        consume.drift_accounts_max as u64,
+        0,
+        10_000,
+    )?;
     let (shortest, longest) = (Duration::from_millis(500), Duration::from_secs(60));
     let lease = consume.lease_ttl;
     if lease < shortest || lease > longest {

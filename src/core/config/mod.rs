@@ -161,6 +161,9 @@ pub struct Consume {
     pub lease_ttl: Duration,
     /// Most accounts kept in memory per shard; dirty ones stay whatever this says.
     pub accounts_max: usize,
+    /// Accounts of each shard whose balances are compared with journal, memory and cache each
+    /// second; zero: none.
+    pub drift_accounts_max: usize,
 }
 
 /// Re-sending.
@@ -254,6 +257,7 @@ impl Default for Consume {
             flush_interval_min: Duration::ZERO,
             lease_ttl: Duration::from_secs(1),
             accounts_max: 1_000_000,
+            drift_accounts_max: 200,
         }
     }
 }

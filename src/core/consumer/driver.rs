@@ -13,6 +13,7 @@ use super::{
     refresh::{self, Told},
 };
 use crate::core::{
+    drift,
     leader::{Input, Leader, Output, RequestId, Why},
     log::Reader,
     store::{self, Flush},
@@ -60,6 +61,8 @@ pub(super) struct Driver {
     refresh: Option<mpsc::Sender<Told>>,
     /// The queue to it was full: it has to pass over all accounts.
     missed_snapshots: bool,
+    /// Of the drift detector, if there is one.
+    drift: Option<drift::Post>,
     shards: Shards,
     reports: mpsc::UnboundedSender<SteppedDown>,
     metrics: ShardMetrics,
@@ -70,6 +73,7 @@ impl Driver {
         shard: ShardId,
         parts: Parts,
         leader: Leader,
+        drift: Option<drift::Post>,
         shards: Shards,
         reports: mpsc::UnboundedSender<SteppedDown>,
     ) -> Self {
@@ -84,6 +88,7 @@ impl Driver {
             leader,
             refresh,
             missed_snapshots: false,
+            drift,
             started: Instant::now(),
             reader: None,
             fetch: None,
@@ -111,6 +116,10 @@ impl Driver {
                     self.fetch = None;
                     self.reader = reader;
                     input
+                }
+                question = next_question(&mut self.drift) => {
+                    question.answer(&self.leader);
+                    continue;
                 }
                 () = tokio::time::sleep_until(wake_at) => Input::Tick,
             };
@@ -212,6 +221,9 @@ impl Driver {
                 Input::MarkedPublished(id, answer)
             }),
             Output::Snapshot { epoch, snapshots } => {
+                if let Some(drift) = &self.drift {
+                    drift.changed(snapshots.iter().map(|one| one.account).collect());
+                }
                 self.tell(Told::Committed(epoch, snapshots));
             }
             Output::Refresh { accounts } => self.tell(Told::Changed(accounts)),
@@ -323,6 +335,14 @@ async fn note_parked(parts: &Parts, flush: &Flush) -> Result<(), store::Error> {
 async fn next_fetch(fetch: &mut Option<Fetch>) -> (Option<Reader>, Input) {
     match fetch {
         Some(fetch) => fetch.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Pending for ever where nobody asks.
+async fn next_question(drift: &mut Option<drift::Post>) -> drift::Question {
+    match drift {
+        Some(drift) => drift.question().await,
         None => std::future::pending().await,
     }
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::core::{
     cache::Cache,
     config,
+    drift::Detector,
     leader::{self, Leader, Phase, Status, Why},
     log::Log,
     registry::Registry,
@@ -168,6 +169,7 @@ struct Coordinator {
     /// A shard was given up because of the log: until it answers we ask for no share of the shards.
     log_away: bool,
     lag_at: Instant,
+    drift: Option<Detector>,
 }
 
 impl Coordinator {
@@ -181,12 +183,21 @@ impl Coordinator {
             accounts_max: settings.accounts_max,
             embedded: parts.log.is_ledger(),
         };
+        let drift = Detector::new(
+            &parts.store,
+            &parts.log,
+            parts.cache.as_ref(),
+            &parts.registry,
+            settings.drift_accounts_max,
+        );
         let (sender, reports) = mpsc::unbounded_channel();
         let (mut orders, mut drivers) = (Vec::new(), JoinSet::new());
         for shard in (0..count).map(ShardId) {
             let (order, receiver) = mpsc::unbounded_channel();
             let leader = Leader::new(shard, config.clone());
-            let driver = Driver::new(shard, parts.clone(), leader, shards.clone(), sender.clone());
+            let post = drift.as_ref().map(|drift| drift.watch(shard));
+            let (parts, shards) = (parts.clone(), shards.clone());
+            let driver = Driver::new(shard, parts, leader, post, shards, sender.clone());
             drivers.spawn(driver.run(receiver));
             orders.push(order);
         }
@@ -205,6 +216,7 @@ impl Coordinator {
             beat_at: None,
             log_away: false,
             lag_at: Instant::now(),
+            drift,
         }
     }
 
@@ -387,6 +399,10 @@ impl Coordinator {
             }
         }
         let _ = tokio::time::timeout_at(deadline, self.parts.store.leave(&me.name)).await;
+        if let Some(drift) = &self.drift {
+            // Blocks that are not closed here are closed by the outbox.
+            let _ = tokio::time::timeout(DRAIN_MAX, drift.stop()).await;
+        }
     }
 }
 

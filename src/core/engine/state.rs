@@ -319,6 +319,13 @@ impl Engine {
         balances.into_iter()
     }
 
+    /// The balances of an account in memory that are as they were flushed or loaded, by asset id.
+    pub fn flushed_balances_of(&self, account: AccountId) -> impl Iterator<Item = Balance> + use<> {
+        let below = self.clean_below();
+        self.balances_of(account)
+            .filter(move |balance| balance.last_position < below)
+    }
+
     /// How many accounts are in memory.
     pub fn accounts_resident(&self) -> usize {
         self.cells.accounts()

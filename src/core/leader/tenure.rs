@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 
 use super::{
-    Config, MARK_PUBLISHED_AFTER, Mono, RequestId, Retry,
+    Config, Leader, MARK_PUBLISHED_AFTER, Mono, Phase, RequestId, Retry,
     batch::{Building, RecentHashes},
     flush::InFlight,
     intake::{Answers, Item},
     publish::Publisher,
 };
 use crate::core::{
-    engine::{Engine, Start},
+    engine::{Balance, Engine, Start},
     store::{LoadRequest, ShardState},
-    types::{Anchor, Epoch, Nonce, Position},
+    types::{AccountId, Anchor, Epoch, Nonce, Position},
 };
 
 /// One leadership: everything that a drop of the memory forgets.
@@ -48,6 +48,22 @@ pub(super) struct Tenure {
     /// As stored.
     pub marked_to: Position,
     pub recent_hashes: RecentHashes,
+}
+
+impl Leader {
+    /// What is in memory of these accounts and flushed, with the epoch; `None` unless it leads.
+    /// Changes nothing: for whoever compares it with what is stored.
+    pub fn flushed_balances(&self, accounts: &[AccountId]) -> Option<(Epoch, Vec<Balance>)> {
+        let tenure = self.tenure.as_deref()?;
+        if self.phase != Phase::Leading {
+            return None;
+        }
+        let engine = &tenure.engine;
+        let balances = accounts
+            .iter()
+            .flat_map(|account| engine.flushed_balances_of(*account));
+        Some((tenure.epoch, balances.collect()))
+    }
 }
 
 impl Tenure {

@@ -268,7 +268,7 @@ impl CacheServer {
         let (shard, mut fills) = (late.shard, Vec::new());
         for account in &accounts {
             fills.extend(self.read(shard, *account));
-            self.cache.evict(shard, *account);
+            self.cache.forget(shard, *account);
         }
         self.write(late);
         fills.retain(|fill| self.read(shard, fill.account).is_none());

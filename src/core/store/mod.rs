@@ -12,6 +12,7 @@ use crate::core::{
 };
 
 mod contract;
+pub mod drift;
 pub mod memory;
 pub mod postgres;
 

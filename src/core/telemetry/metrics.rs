@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 /// Every metric: kind, name, meaning. Seconds and records are base units.
-pub const METRICS: [(Kind, &str, &str); 39] = [
+pub const METRICS: [(Kind, &str, &str); 42] = [
     (
         Kind::Gauge,
         "axs_shard_leading",
@@ -208,6 +208,21 @@ pub const METRICS: [(Kind, &str, &str); 39] = [
         Kind::Gauge,
         "axs_check_ok",
         "1 while the readiness check does not fail",
+    ),
+    (
+        Kind::Gauge,
+        "axs_drift_balances",
+        "balances that differ and were not seen whole again",
+    ),
+    (
+        Kind::Counter,
+        "axs_drift_checked_total",
+        "balances compared with journal, memory and cache",
+    ),
+    (
+        Kind::Counter,
+        "axs_drift_found_total",
+        "differences found, by kind",
     ),
 ];
 

@@ -183,6 +183,13 @@ impl Cache {
         }
     }
 
+    /// See [`super::Cache::forget`].
+    pub async fn forget(&self, shard: ShardId, account: AccountId) -> Result<(), Error> {
+        let mut command = redis::cmd("DEL");
+        command.arg(self.balance_key(shard, account));
+        self.inner.link.call::<i64>(&command).await.map(drop)
+    }
+
     /// See [`super::Cache::gate_enter`].
     pub async fn gate_enter(
         &self,

@@ -7,7 +7,8 @@
 //! - `migrate`: the schema; `registry`: shards, assets, members, health;
 //! - `accept`: blocks and acceptance; `lease`: leadership; `load` and `flush`: the leader's work;
 //! - `operate`: what operators do to a shard;
-//! - `parts` and `journal`: the journal in and out; `results`, `read`, `history`, `outbox`: reads.
+//! - `parts` and `journal`: the journal in and out; `results`, `read`, `history`, `outbox`: reads;
+//!   `drift`: what the drift detector compares.
 
 use std::{
     collections::HashMap,
@@ -20,6 +21,7 @@ use crate::core::{config, types::ShardId};
 
 mod accept;
 pub(in crate::core) mod connection;
+pub mod drift;
 mod error;
 mod flush;
 mod history;
