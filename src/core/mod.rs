@@ -43,6 +43,7 @@ pub mod log;
 pub mod outbox;
 pub mod outcomes;
 pub mod proto;
+pub mod reconcile;
 pub mod registry;
 pub mod result;
 pub mod seed;

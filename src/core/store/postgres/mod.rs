@@ -29,7 +29,7 @@ mod journal;
 mod lease;
 mod load;
 pub mod migrate;
-mod numeric;
+pub(in crate::core) mod numeric;
 mod operate;
 mod outbox;
 mod parts;

@@ -65,42 +65,46 @@ impl ToSql<Numeric, Pg> for Number {
 
 impl FromSql<Numeric, Pg> for Number {
     fn from_sql(value: PgValue<'_>) -> deserialize::Result<Self> {
-        let mut words = value.as_bytes().chunks_exact(2);
-        let mut next = || {
-            words
-                .next()
-                .map(|word| u16::from_be_bytes([word[0], word[1]]))
-        };
-        let (Some(count), Some(weight), Some(sign), Some(_scale)) =
-            (next(), next(), next(), next())
-        else {
-            return Err("a NUMERIC is cut short".into());
-        };
-        if sign != 0 && sign != NEGATIVE {
-            return Err("a NUMERIC is no number".into());
-        }
-        // Trailing zero digits are left out on the wire; a digit behind the point is no integer.
-        let places = i32::from(weight.cast_signed()) + 1;
-        let mut number = 0_i128;
-        for place in 0..places.max(i32::from(count)) {
-            let digit = if place < i32::from(count) {
-                next().ok_or("a NUMERIC is cut short")?
-            } else {
-                0
-            };
-            if place >= places {
-                if digit != 0 {
-                    return Err("a NUMERIC is no integer".into());
-                }
-                continue;
-            }
-            number = number
-                .checked_mul(DIGIT.cast_signed())
-                .and_then(|number| number.checked_add(i128::from(digit)))
-                .ok_or("a NUMERIC is too large")?;
-        }
-        Ok(Self(if sign == NEGATIVE { -number } else { number }))
+        Ok(Self(integer_from_sql(value.as_bytes())?))
     }
+}
+
+/// An integer from NUMERIC as it is on the wire; `Err` says why it is none.
+pub(in crate::core) fn integer_from_sql(bytes: &[u8]) -> Result<i128, &'static str> {
+    let mut words = bytes.chunks_exact(2);
+    let mut next = || {
+        words
+            .next()
+            .map(|word| u16::from_be_bytes([word[0], word[1]]))
+    };
+    let (Some(count), Some(weight), Some(sign), Some(_scale)) = (next(), next(), next(), next())
+    else {
+        return Err("a NUMERIC is cut short");
+    };
+    if sign != 0 && sign != NEGATIVE {
+        return Err("a NUMERIC is no number");
+    }
+    // Trailing zero digits are left out on the wire; a digit behind the point is no integer.
+    let places = i32::from(weight.cast_signed()) + 1;
+    let mut number = 0_i128;
+    for place in 0..places.max(i32::from(count)) {
+        let digit = if place < i32::from(count) {
+            next().ok_or("a NUMERIC is cut short")?
+        } else {
+            0
+        };
+        if place >= places {
+            if digit != 0 {
+                return Err("a NUMERIC is no integer");
+            }
+            continue;
+        }
+        number = number
+            .checked_mul(DIGIT.cast_signed())
+            .and_then(|number| number.checked_add(i128::from(digit)))
+            .ok_or("a NUMERIC is too large")?;
+    }
+    Ok(if sign == NEGATIVE { -number } else { number })
 }
 
 /// As timestamptz.
@@ -109,7 +113,7 @@ pub(super) fn time_to_sql(time: Timestamp) -> PgTimestamp {
 }
 
 /// From timestamptz.
-pub(super) fn time_from_sql(time: PgTimestamp) -> Timestamp {
+pub(in crate::core) fn time_from_sql(time: PgTimestamp) -> Timestamp {
     Timestamp(time.0.saturating_add(POSTGRES_EPOCH))
 }
 
@@ -131,7 +135,7 @@ pub(super) fn set_to_sql(set: &IntervalSet) -> Vec<(Bound<i64>, Bound<i64>)> {
 }
 
 /// From int8multirange, which the server writes as `[first, behind)`.
-pub(super) fn set_from_sql(ranges: &[(Bound<i64>, Bound<i64>)]) -> Result<IntervalSet, Error> {
+pub(in crate::core) fn set_from_sql(ranges: &[(Bound<i64>, Bound<i64>)]) -> Result<IntervalSet, Error> {
     let mut set = IntervalSet::new();
     for range in ranges {
         match *range {
