@@ -21,6 +21,7 @@ mod failure;
 mod flags;
 mod inspect_balance;
 mod migrate;
+mod reconcile;
 mod seed;
 mod serve_grpc;
 mod service;
@@ -104,6 +105,7 @@ pub enum Command {
     Doctor(doctor::Args),
     Assets(assets::Args),
     Shards(shards::Args),
+    Reconcile(reconcile::Args),
     Seed(seed::Args),
     Chaos(chaos::Args),
     Config(config::Args),
@@ -124,6 +126,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::Assets(_)
             | Self::Shards(_)
+            | Self::Reconcile(_)
             | Self::Seed(_)
             | Self::Chaos(_)
             | Self::Config(_)
@@ -159,6 +162,7 @@ async fn dispatch(command: Command, ctx: Ctx) -> Result<()> {
         Command::Doctor(args) => doctor::run(args, ctx).await,
         Command::Assets(args) => assets::run(args, ctx).await,
         Command::Shards(args) => shards::run(args, ctx).await,
+        Command::Reconcile(args) => reconcile::run(args, ctx).await,
         Command::Seed(args) => seed::run(args, ctx).await,
         Command::Chaos(args) => chaos::run(args, ctx).await,
         Command::Config(args) => config::run(args, ctx),

@@ -5,7 +5,7 @@
 //! - `session` and `copy`: the snapshot, and rows as they arrive; `part`: a part of the journal;
 //! - `fold`: what balances and accounts must be; `numbers`: outcomes, commands and applied set;
 //!   `compare`: rows against the fold; `finding`: what differs, and where. These do no I/O;
-//! - `shard`: one shard, from its snapshot to its report.
+//! - `shard`: one shard, from its snapshot to its report; `cache`: the cache against the store.
 
 use std::time::Duration;
 
@@ -18,6 +18,7 @@ use crate::core::{
     types::{AccountId, ShardId},
 };
 
+mod cache;
 mod compare;
 mod copy;
 mod finding;
@@ -27,6 +28,7 @@ mod part;
 mod session;
 mod shard;
 
+pub use cache::{CacheReport, compare as compare_cache, repair as repair_cache};
 pub use compare::{REPAIRS_MAX, Repair, Total};
 pub use finding::{Finding, Kind, amount_of};
 pub use shard::ShardReport;
@@ -83,6 +85,8 @@ pub struct Request {
 pub enum Event {
     /// So many commands of the journal more were read.
     Read(u64),
+    /// So many accounts more were compared with the cache.
+    Cached(u64),
     /// Something differs.
     Found(Finding),
 }

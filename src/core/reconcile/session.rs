@@ -13,7 +13,6 @@ const IDLE_MAX: Duration = Duration::from_secs(60);
 /// A snapshot. It ends with its connection.
 pub struct Snapshot {
     client: Client,
-    address: String,
 }
 
 impl Snapshot {
@@ -43,7 +42,7 @@ impl Snapshot {
         tokio::spawn(connection);
         let begin = "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY";
         client.batch_execute(begin).await?;
-        Ok(Self { client, address })
+        Ok(Self { client })
     }
 
     /// Rows of a statement whose answer is small.
@@ -59,10 +58,5 @@ impl Snapshot {
     pub async fn rows(&self, select: &str) -> Result<Rows, Error> {
         let copy = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
         Ok(Rows::new(self.client.copy_out(&copy).await?))
-    }
-
-    /// Which server and database.
-    pub fn address(&self) -> &str {
-        &self.address
     }
 }

@@ -1,0 +1,259 @@
+//! `axs reconcile`: the journal folded, and compared with everything that follows from it.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use axs::core::{
+    assets::Assets,
+    cache::Cache,
+    config::Settings,
+    reconcile::{self, CacheReport, Event, Request, ShardReport, Watch},
+    store::Store,
+    types::{AccountId, ShardId},
+};
+use clap::ValueEnum;
+use tokio::sync::mpsc;
+
+use self::found::Found;
+use super::{Ctx, Exit, Failure, flags, service, ui::Progress};
+
+mod found;
+mod show;
+
+/// What was found and not taken yet.
+const EVENTS_MAX: usize = 1_024;
+
+const AFTER: &str = "\
+Each shard is read in one snapshot, so live traffic gives no false alarm; what Redis has counts as
+different only if it stays so. Looks only, and holds no lock; the server keeps old rows until a
+shard is read, which takes seconds a million entries.
+
+For example:
+  axs reconcile
+  axs reconcile --account 1001 --against balance,redis
+  axs reconcile --shard 3 --export differences.csv
+  axs reconcile --json | jq '.findings[]'
+
+Exit codes: 0 nothing differs · 1 failure · 2 usage, or there is no such shard · 3 something differs
+· 4 no such account · 5 a server is not available · 6 settings";
+
+/// Compare the journal with balances, commands, hashes and Redis
+#[derive(clap::Args)]
+#[command(after_long_help = AFTER)]
+pub struct Args {
+    /// Only this shard, from 0
+    #[arg(long, value_name = "SHARD", conflicts_with = "account")]
+    shard: Option<u16>,
+    /// Only this account
+    #[arg(long, value_name = "ID")]
+    account: Option<u64>,
+    /// Every shard, which is the default
+    #[arg(long, conflicts_with_all = ["shard", "account"])]
+    all: bool,
+    /// Compare with these
+    #[arg(long, value_enum, value_name = "WITH", value_delimiter = ',', default_value = "balance")]
+    against: Vec<Against>,
+    /// Write every difference to this file, as CSV
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    export: Option<PathBuf>,
+    #[command(flatten)]
+    postgres: flags::Postgres,
+    #[command(flatten)]
+    redis: flags::Redis,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum Against {
+    /// What PostgreSQL says beside the journal: balances, accounts, commands, hashes
+    Balance,
+    /// The snapshots in Redis
+    Redis,
+}
+
+impl Against {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Balance => "balance",
+            Self::Redis => "redis",
+        }
+    }
+}
+
+/// What was compared with what.
+struct Compared {
+    against: Vec<Against>,
+    shards: Vec<ShardReport>,
+    caches: Vec<(ShardId, CacheReport)>,
+    found: Found,
+}
+
+pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
+    let flags = [args.postgres.settings(), args.redis.settings()].concat();
+    let settings = ctx.settings(flags)?.settings;
+    let store = service::store(&settings, "axs-reconcile").await?;
+    let count = service::shards(&settings, &store).await?;
+    let shards = shards(&args, &store, count).await?;
+    let cache = match args.against.contains(&Against::Redis) {
+        true => Some(service::cache(&settings)?.ok_or_else(no_redis)?),
+        false => None,
+    };
+    let assets = store.assets().await?;
+    let mut against = args.against.clone();
+    against.sort_unstable();
+    against.dedup();
+    let request = Request {
+        shards,
+        account: args.account.map(AccountId),
+    };
+    let work = Work {
+        settings: &settings,
+        store: &store,
+        cache: cache.as_ref(),
+        assets: &assets,
+        request: &request,
+    };
+    let found = Found::new(args.export.as_deref())?;
+    let compared = work.compare(&ctx, against, found).await?;
+    if let Some(account) = args.account.filter(|_| compared.is_empty()) {
+        return Err(not_found(account).into());
+    }
+    show::show(&ctx, &compared, &assets);
+    finish(&compared, args.export.is_some())
+}
+
+/// The servers and what to compare on them.
+struct Work<'a> {
+    settings: &'a Settings,
+    store: &'a Store,
+    cache: Option<&'a Cache>,
+    assets: &'a Assets,
+    request: &'a Request,
+}
+
+impl Work<'_> {
+    async fn compare(&self, ctx: &Ctx, against: Vec<Against>, found: Found) -> Result<Compared> {
+        let mut compared = Compared {
+            against,
+            shards: Vec::new(),
+            caches: Vec::new(),
+            found,
+        };
+        if compared.against.contains(&Against::Balance) {
+            let bar = ctx.ui.progress("commands", Some(self.commands().await?));
+            let (sender, events) = mpsc::channel(EVENTS_MAX);
+            let watch = Watch(sender);
+            let settings = &self.settings.postgres;
+            let work = async {
+                let work = reconcile::run(settings, self.assets, self.request, &watch).await;
+                drop(watch);
+                work
+            };
+            let (reports, ()) = tokio::join!(work, compared.found.follow(events, bar));
+            compared.shards = reports.map_err(failure)?;
+        }
+        if let Some(cache) = self.cache {
+            let bar = ctx.ui.progress("accounts in Redis", None);
+            let (sender, events) = mpsc::channel(EVENTS_MAX);
+            let watch = Watch(sender);
+            let work = self.caches(cache, watch);
+            let (reports, ()) = tokio::join!(work, compared.found.follow(events, bar));
+            compared.caches = reports.map_err(failure)?;
+        }
+        compared.found.end()?;
+        Ok(compared)
+    }
+
+    async fn caches(
+        &self,
+        cache: &Cache,
+        watch: Watch,
+    ) -> Result<Vec<(ShardId, CacheReport)>, reconcile::Error> {
+        let mut reports = Vec::new();
+        for &shard in &self.request.shards {
+            let of = (shard, self.request.account);
+            let (store, assets) = (self.store, self.assets);
+            let report = reconcile::compare_cache(store, cache, assets, of, &watch).await?;
+            reports.push((shard, report));
+        }
+        Ok(reports)
+    }
+
+    /// About how many outcomes there are: sealed numbers are counted too.
+    async fn commands(&self) -> Result<u64> {
+        let rows = self.store.shard_rows().await?;
+        let asked = rows
+            .iter()
+            .filter(|row| self.request.shards.contains(&row.shard));
+        Ok(asked.map(|row| row.applied.count()).sum())
+    }
+}
+
+impl Compared {
+    /// Nobody knows the account that was asked for.
+    fn is_empty(&self) -> bool {
+        let of_store = |it: &ShardReport| it.accounts + it.balances + it.entries == 0;
+        let of_cache = |it: &(ShardId, CacheReport)| it.1.accounts == it.1.missing;
+        self.found.total == 0
+            && self.shards.iter().all(of_store)
+            && (!self.shards.is_empty() || self.caches.iter().all(of_cache))
+    }
+}
+
+async fn shards(args: &Args, store: &Store, count: u16) -> Result<Vec<ShardId>> {
+    if let Some(account) = args.account.map(AccountId) {
+        let shard = match account.clearing_shard() {
+            Some(shard) => Some(shard).filter(|shard| shard.0 < count),
+            None => store.routes(&[account]).await?.pop().flatten(),
+        };
+        return Ok(vec![shard.ok_or_else(|| not_found(account.0))?]);
+    }
+    match args.shard {
+        Some(shard) if shard >= count => {
+            let message = format!("there is no shard {shard}: the cluster has {count}, from 0");
+            Err(Failure::new(Exit::Usage, message).into())
+        }
+        Some(shard) => Ok(vec![ShardId(shard)]),
+        None => Ok((0..count).map(ShardId).collect()),
+    }
+}
+
+/// Exit 3 where something differs, with what to run next.
+fn finish(compared: &Compared, is_exported: bool) -> Result<()> {
+    let found = &compared.found;
+    if found.total == 0 {
+        return Ok(());
+    }
+    let noun = if found.total == 1 { "difference" } else { "differences" };
+    let message = format!("{} {noun}, of {}", found.total, found.shards());
+    let failure = Failure::new(Exit::Difference, message);
+    Err(failure.hint(show::advice(compared, is_exported)).into())
+}
+
+fn failure(error: reconcile::Error) -> anyhow::Error {
+    match error {
+        reconcile::Error::Unavailable(why) => Failure::new(Exit::Unavailable, why).into(),
+        reconcile::Error::Failed(why) => Failure::new(Exit::Failure, why).into(),
+        reconcile::Error::Store(error) => error.into(),
+    }
+}
+
+fn no_redis() -> Failure {
+    service::missing("redis.url", "--redis-url")
+}
+
+fn not_found(account: u64) -> Failure {
+    Failure::new(
+        Exit::NotFound,
+        format!("account {account} was never opened"),
+    )
+}
+
+/// Events end when nobody watches any more.
+async fn next(events: &mut mpsc::Receiver<Event>, bar: &mut Progress) -> Option<reconcile::Finding> {
+    loop {
+        match events.recv().await? {
+            Event::Read(steps) | Event::Cached(steps) => bar.add(steps),
+            Event::Found(finding) => return Some(finding),
+        }
+    }
+}
