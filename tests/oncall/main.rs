@@ -24,3 +24,5 @@ mod stack;
 mod stream;
 #[path = "../support/mod.rs"]
 mod support;
+
+mod reconcile;

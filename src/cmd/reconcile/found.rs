@@ -91,7 +91,13 @@ impl Found {
         }
         self.listed.sort_by_key(|it| {
             let balance = (it.account, it.asset, it.version);
-            (it.shard, it.position.is_none(), balance, it.position, it.kind)
+            (
+                it.shard,
+                it.position.is_none(),
+                balance,
+                it.position,
+                it.kind,
+            )
         });
         match self.error.take() {
             Some(error) => Err(error).context("the file of differences cannot be written"),
@@ -105,7 +111,11 @@ impl Found {
 
     /// Such as `shards 1, 2`.
     pub fn shards(&self) -> String {
-        let noun = if self.of_shards.len() == 1 { "shard" } else { "shards" };
+        let noun = if self.of_shards.len() == 1 {
+            "shard"
+        } else {
+            "shards"
+        };
         let names: Vec<_> = self.of_shards.iter().map(ToString::to_string).collect();
         format!("{noun} {}", names.join(", "))
     }

@@ -51,7 +51,13 @@ pub struct Args {
     #[arg(long, conflicts_with_all = ["shard", "account"])]
     all: bool,
     /// Compare with these
-    #[arg(long, value_enum, value_name = "WITH", value_delimiter = ',', default_value = "balance")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "WITH",
+        value_delimiter = ',',
+        default_value = "balance"
+    )]
     against: Vec<Against>,
     /// Write every difference to this file, as CSV
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
@@ -223,7 +229,11 @@ fn finish(compared: &Compared, is_exported: bool) -> Result<()> {
     if found.total == 0 {
         return Ok(());
     }
-    let noun = if found.total == 1 { "difference" } else { "differences" };
+    let noun = if found.total == 1 {
+        "difference"
+    } else {
+        "differences"
+    };
     let message = format!("{} {noun}, of {}", found.total, found.shards());
     let failure = Failure::new(Exit::Difference, message);
     Err(failure.hint(show::advice(compared, is_exported)).into())
@@ -249,7 +259,10 @@ fn not_found(account: u64) -> Failure {
 }
 
 /// Events end when nobody watches any more.
-async fn next(events: &mut mpsc::Receiver<Event>, bar: &mut Progress) -> Option<reconcile::Finding> {
+async fn next(
+    events: &mut mpsc::Receiver<Event>,
+    bar: &mut Progress,
+) -> Option<reconcile::Finding> {
     loop {
         match events.recv().await? {
             Event::Read(steps) | Event::Cached(steps) => bar.add(steps),

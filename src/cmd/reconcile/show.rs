@@ -90,7 +90,8 @@ fn caches(ctx: &Ctx, caches: &[(ShardId, CacheReport)]) {
     }
     ctx.ui.table(table);
     if caches.iter().any(|(_, it)| it.is_cut) {
-        ctx.ui.note("so much of Redis differs that the rest was not looked at");
+        ctx.ui
+            .note("so much of Redis differs that the rest was not looked at");
     }
 }
 
@@ -126,7 +127,8 @@ fn findings(ctx: &Ctx, compared: &Compared, assets: &Assets) {
             it.account.map_or_else(dash, |account| account.to_string()),
             it.asset.map_or_else(dash, |asset| code(assets, asset)),
             it.version.map_or_else(dash, |version| version.to_string()),
-            it.position.map_or_else(dash, |position| position.to_string()),
+            it.position
+                .map_or_else(dash, |position| position.to_string()),
             it.stored.clone(),
             it.expected.clone(),
         ]);
@@ -180,11 +182,7 @@ fn sum(assets: &Assets, asset: AssetId, amount: Option<i128>) -> String {
     )
 }
 
-fn document(
-    compared: &Compared,
-    assets: &Assets,
-    totals: &BTreeMap<AssetId, Total>,
-) -> Value {
+fn document(compared: &Compared, assets: &Assets, totals: &BTreeMap<AssetId, Total>) -> Value {
     let found = &compared.found;
     let against: Vec<_> = compared.against.iter().map(|with| with.name()).collect();
     let shards: Vec<Value> = compared.shards.iter().map(shard).collect();

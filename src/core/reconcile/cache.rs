@@ -247,7 +247,12 @@ pub async fn repair(
             forgotten.map_err(unavailable)?;
         }
         let accounts: Vec<_> = page.iter().map(|seen| seen.account).collect();
-        let stored: Vec<_> = store.balances(&accounts).await?.into_iter().flatten().collect();
+        let stored: Vec<_> = store
+            .balances(&accounts)
+            .await?
+            .into_iter()
+            .flatten()
+            .collect();
         let snapshots: Vec<_> = stored.iter().map(Snapshot::from).collect();
         if let Some(first) = snapshots.first() {
             let epoch = first.epoch;

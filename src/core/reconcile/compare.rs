@@ -173,7 +173,10 @@ impl<'a> Comparison<'a> {
         let text = |status: Option<AccountStatus>, at: i64| {
             let status = status.map_or("?", |status| status.as_str_name());
             let at = Timestamp(at.saturating_add(super::POSTGRES_EPOCH));
-            format!("{} since {at}", status.trim_start_matches("ACCOUNT_STATUS_"))
+            format!(
+                "{} since {at}",
+                status.trim_start_matches("ACCOUNT_STATUS_")
+            )
         };
         let status = AccountStatus::try_from(i32::from(row.status)).ok();
         let stored = text(status, row.opened_at);

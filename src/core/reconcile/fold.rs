@@ -296,7 +296,8 @@ impl<'a> Fold<'a> {
         let next = before.version + 1;
         if step.version != next {
             let stored = format!("version {}", step.version);
-            let finding = Finding::new(Kind::Version, self.shard, stored, format!("version {next}"));
+            let finding =
+                Finding::new(Kind::Version, self.shard, stored, format!("version {next}"));
             self.find(at(finding, step));
             self.cells[place].is_torn = true;
             self.settle(place, step, step.after);

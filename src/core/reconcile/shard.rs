@@ -234,7 +234,10 @@ impl Work<'_> {
                     continue;
                 }
             };
-            if parts.first().is_some_and(|one| one.flush_from != part.flush_from) {
+            if parts
+                .first()
+                .is_some_and(|one| one.flush_from != part.flush_from)
+            {
                 self.flush(&mut fold, &mut parts).await;
             }
             parts.push(part);
@@ -291,7 +294,10 @@ impl Work<'_> {
 
     async fn marks(&self, comparison: &mut Comparison<'_>) -> Result<(), Error> {
         let columns = "account_id, asset_id, version, position, applied_at";
-        let mut rows = self.snapshot.rows(&self.of(columns, "balance_mark")).await?;
+        let mut rows = self
+            .snapshot
+            .rows(&self.of(columns, "balance_mark"))
+            .await?;
         while let Some(mut row) = rows.next().await? {
             let account = row.number::<i64>()?.unsigned_abs();
             let asset = row.number::<i32>()?.unsigned_abs();
@@ -389,7 +395,10 @@ impl Work<'_> {
     async fn position_of(&self, number: u64) -> Result<i64, Error> {
         let sql = "SELECT position FROM axs_outcome(axs_command_id($1, $2))";
         let number = number.cast_signed();
-        let rows = self.snapshot.query(sql, &[&self.shard_sql(), &number]).await?;
+        let rows = self
+            .snapshot
+            .query(sql, &[&self.shard_sql(), &number])
+            .await?;
         Ok(rows.first().map_or(-1, |row| row.get(0)))
     }
 

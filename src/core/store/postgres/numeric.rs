@@ -135,7 +135,9 @@ pub(super) fn set_to_sql(set: &IntervalSet) -> Vec<(Bound<i64>, Bound<i64>)> {
 }
 
 /// From int8multirange, which the server writes as `[first, behind)`.
-pub(in crate::core) fn set_from_sql(ranges: &[(Bound<i64>, Bound<i64>)]) -> Result<IntervalSet, Error> {
+pub(in crate::core) fn set_from_sql(
+    ranges: &[(Bound<i64>, Bound<i64>)],
+) -> Result<IntervalSet, Error> {
     let mut set = IntervalSet::new();
     for range in ranges {
         match *range {
