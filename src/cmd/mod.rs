@@ -20,6 +20,7 @@ mod doctor;
 mod failure;
 mod flags;
 mod inspect_balance;
+mod inspect_command;
 mod migrate;
 mod reconcile;
 mod seed;
@@ -98,6 +99,7 @@ pub enum Command {
     Dev(dev::Args),
     Submit(submit::Args),
     InspectBalance(inspect_balance::Args),
+    InspectCommand(inspect_command::Args),
     ServeGrpc(serve_grpc::Args),
     Consume(consume::Args),
     CronOutbox(cron_outbox::Args),
@@ -122,6 +124,7 @@ impl Command {
             Self::CronOutbox(args) => args.is_service(),
             Self::Submit(_)
             | Self::InspectBalance(_)
+            | Self::InspectCommand(_)
             | Self::Migrate(_)
             | Self::Doctor(_)
             | Self::Assets(_)
@@ -155,6 +158,7 @@ async fn dispatch(command: Command, ctx: Ctx) -> Result<()> {
         Command::Dev(args) => dev::run(args, ctx).await,
         Command::Submit(args) => submit::run(args, ctx).await,
         Command::InspectBalance(args) => inspect_balance::run(args, ctx).await,
+        Command::InspectCommand(args) => inspect_command::run(args, ctx).await,
         Command::ServeGrpc(args) => serve_grpc::run(args, ctx).await,
         Command::Consume(args) => consume::run(args, ctx).await,
         Command::CronOutbox(args) => cron_outbox::run(args, ctx).await,

@@ -16,7 +16,7 @@
 //! - [`registry`]: the assets a process knows; [`generations`]: a bounded map; [`clock`]: the time of
 //!   the in-memory parts.
 //! - [`startup`]: what is checked before a process takes part; [`doctor`]: what an operator is told;
-//!   [`shards`]: who leads each shard, how far it is, and what waits.
+//!   [`inspect_command`]: the life of a command; [`shards`]: who leads each shard, how far it is, and what waits.
 //! - [`embedded`]: store and log of one process over the log file.
 //! - [`grpc`]: the API; [`telemetry`]: logs, metrics, the admin port.
 //! - [`chaos`]: proof by breaking, on real servers.
@@ -37,6 +37,7 @@ pub mod embedded;
 pub mod engine;
 pub mod generations;
 pub mod grpc;
+pub mod inspect_command;
 pub mod interval_set;
 pub mod leader;
 pub mod log;

@@ -25,4 +25,5 @@ mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod drift;
 mod reconcile;

@@ -13,13 +13,15 @@ use axs::core::{
     types::{AccountId, AssetId, Timestamp},
 };
 
-use super::{Args, Found, Sourced, Verdict, not_found, unknown_asset};
+use super::{Args, Drift, Found, Sourced, Verdict, not_found, unknown_asset};
 use crate::cmd::service;
 
 /// Redis follows each commit; it is looked at so often before a difference counts.
 const LOOKS_MAX: u32 = 5;
 /// Between two looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
+/// Most findings of the drift detector that are shown.
+const DRIFT_MAX: u32 = 10;
 
 pub async fn find(args: &Args, settings: &Settings) -> Result<Found> {
     let store = service::store(settings, "axs-inspect-balance").await?;
@@ -60,17 +62,42 @@ pub async fn find(args: &Args, settings: &Settings) -> Result<Found> {
         entries.extend(last_entries(args, &store, balance.asset, &assets).await?);
     }
     Ok(Found {
-        account: proto::Account {
-            account_id: stored.account.id.0,
-            user_id: stored.account.user,
-            status: stored.account.status.into(),
-            shard_id: u32::from(stored.shard.0),
-            opened_at: Some(stored.account.opened_at.to_proto()),
-        },
+        account: shown_account(&stored),
         balances,
         entries,
         verdict,
+        drift: drift(&store, stored.account.id, &assets).await?,
+        next_version: None,
     })
+}
+
+pub fn shown_account(stored: &AccountBalances) -> proto::Account {
+    proto::Account {
+        account_id: stored.account.id.0,
+        user_id: stored.account.user,
+        status: stored.account.status.into(),
+        shard_id: u32::from(stored.shard.0),
+        opened_at: Some(stored.account.opened_at.to_proto()),
+    }
+}
+
+/// What the drift detector found.
+pub async fn drift(store: &Store, account: AccountId, assets: &Assets) -> Result<Vec<Drift>> {
+    let Store::Postgres(store) = store else {
+        return Ok(Vec::new());
+    };
+    let code = |asset: AssetId| {
+        let known = assets.by_id(asset);
+        known.map_or_else(|| asset.to_string(), |asset| asset.code.clone())
+    };
+    let found = store.drift_of(account, DRIFT_MAX).await?;
+    Ok(found
+        .into_iter()
+        .map(|finding| Drift {
+            asset: code(finding.asset),
+            finding,
+        })
+        .collect())
 }
 
 async fn last_entries(

@@ -8,11 +8,13 @@ use axs::core::{
         balance_snapshot::Origin, read_service_client::ReadServiceClient,
     },
     submit,
+    types::Timestamp,
 };
 use tonic::{Code, Status};
 
 use super::{
-    Args, Exit, Failure, Found, Sourced, Verdict, away, not_found, show::time, unknown_asset,
+    Args, Exit, Failure, Found, Sourced, Verdict, Wanted, away, no_version, not_found, show::time,
+    unknown_asset,
 };
 
 pub async fn find(args: &Args, settings: &Settings) -> Result<Found> {
@@ -43,6 +45,8 @@ pub async fn find(args: &Args, settings: &Settings) -> Result<Found> {
             account_id: args.account,
             asset: args.asset.clone().unwrap_or_default(),
         }],
+        at: args.at.map(Timestamp::to_proto),
+        at_version: args.version,
         ..GetBalancesRequest::default()
     };
     let snapshots = client
@@ -54,6 +58,13 @@ pub async fn find(args: &Args, settings: &Settings) -> Result<Found> {
 
     let mut balances = Vec::new();
     let mut entries = Vec::new();
+    let wanted = args.wanted();
+    if matches!(wanted, Wanted::History(Some(_))) {
+        let message = "--from-version needs PostgreSQL: the server's pages begin at the last entry";
+        return Err(Failure::new(Exit::Usage, message)
+            .hint("set postgres.url, or raise --limit")
+            .into());
+    }
     for snapshot in snapshots {
         let source = match snapshot.origin() {
             Origin::Cache => "cache",
@@ -62,21 +73,23 @@ pub async fn find(args: &Args, settings: &Settings) -> Result<Found> {
         };
         let as_of = time(snapshot.as_of.as_ref());
         let balance = snapshot.balance.unwrap_or_default();
-        if balance.version > 0 && args.entries > 0 {
+        let size = match wanted {
+            Wanted::Now => args.entries,
+            Wanted::History(_) => args.limit,
+            Wanted::At(_) | Wanted::Version(_) => 0,
+        };
+        if balance.version > 0 && size > 0 {
             let request = ListEntriesRequest {
                 account_id: args.account,
                 asset: balance.asset.clone(),
-                page_size: args.entries,
+                page_size: size,
                 ..ListEntriesRequest::default()
             };
-            entries.extend(
-                client
-                    .list_entries(request)
-                    .await
-                    .map_err(failed)?
-                    .into_inner()
-                    .entries,
-            );
+            let page = client.list_entries(request).await.map_err(failed)?;
+            entries.extend(page.into_inner().entries);
+        }
+        if matches!(wanted, Wanted::History(_)) {
+            continue;
         }
         balances.push(Sourced {
             balance,
@@ -89,11 +102,16 @@ pub async fn find(args: &Args, settings: &Settings) -> Result<Found> {
         balances,
         entries,
         verdict: Verdict::Single(format!("the server at {server}")),
+        drift: Vec::new(),
+        next_version: None,
     })
 }
 
 fn failure(args: &Args, status: &Status) -> Failure {
     match (status.code(), &args.asset) {
+        (Code::NotFound, Some(_)) if status.message().contains("version") => {
+            no_version(args, args.version.unwrap_or_default())
+        }
         (Code::NotFound, _) => not_found(args.account),
         (Code::InvalidArgument, Some(asset)) if status.message().contains("asset") => {
             unknown_asset(asset)

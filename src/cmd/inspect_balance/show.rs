@@ -3,7 +3,7 @@
 use axs::core::proto::{Account, Entry};
 use serde_json::json;
 
-use super::{Ctx, Found, Sourced, Verdict};
+use super::{Ctx, Drift, Found, Sourced, Verdict};
 use crate::cmd::ui::Table;
 
 pub fn tables(ctx: &Ctx, found: &Found) {
@@ -41,10 +41,20 @@ pub fn tables(ctx: &Ctx, found: &Found) {
             as_of.clone(),
         ]);
     }
-    ctx.ui.table(table);
+    if !found.balances.is_empty() {
+        ctx.ui.table(table);
+    }
     if !found.entries.is_empty() {
         ctx.ui.line("");
         entries(ctx, &found.entries);
+    }
+    if !found.drift.is_empty() {
+        ctx.ui.line("");
+        drift(ctx, &found.drift);
+    }
+    if let Some(next) = found.next_version {
+        ctx.ui
+            .note(format_args!("earlier ones: add --from-version {next}"));
     }
     match &found.verdict {
         Verdict::Single(source) => ctx.ui.note(format_args!("as {source} has it")),
@@ -81,6 +91,42 @@ fn entries(ctx: &Ctx, entries: &[Entry]) {
     ctx.ui.table(table);
 }
 
+fn drift(ctx: &Ctx, found: &[Drift]) {
+    let mut table = Table::new([
+        "drift found",
+        "asset",
+        "version>",
+        "kind",
+        "whole again",
+        "blocked by>",
+        "what",
+    ]);
+    for Drift { finding, asset } in found {
+        table.row([
+            finding.found_at.to_string(),
+            asset.clone(),
+            finding.version.to_string(),
+            finding.kind.name().into(),
+            finding.whole_at.map_or("no".into(), |at| at.to_string()),
+            finding.blocked_by.map_or("-".into(), |id| id.to_string()),
+            finding.detail.clone(),
+        ]);
+    }
+    ctx.ui.table(table);
+}
+
+fn drift_json(Drift { finding, asset }: &Drift) -> serde_json::Value {
+    json!({
+        "found_at": finding.found_at.to_string(),
+        "asset": asset,
+        "version": finding.version.to_string(),
+        "kind": finding.kind.name(),
+        "whole_at": finding.whole_at.map(|at| at.to_string()),
+        "blocked_by": finding.blocked_by.map(|id| id.to_string()),
+        "detail": finding.detail,
+    })
+}
+
 pub fn json(ctx: &Ctx, found: &Found) {
     let account = &found.account;
     let balances: Vec<_> = found
@@ -109,6 +155,8 @@ pub fn json(ctx: &Ctx, found: &Found) {
         },
         "balances": balances,
         "entries": entries,
+        "next_version": found.next_version.map(|version| version.to_string()),
+        "drift": found.drift.iter().map(drift_json).collect::<Vec<_>>(),
         "verdict": match &found.verdict {
             Verdict::Single(_) => "SINGLE_SOURCE",
             Verdict::Agree => "AGREE",

@@ -8,7 +8,7 @@
 //! - `accept`: blocks and acceptance; `lease`: leadership; `load` and `flush`: the leader's work;
 //! - `operate`: what operators do to a shard;
 //! - `parts` and `journal`: the journal in and out; `results`, `read`, `history`, `outbox`: reads;
-//!   `drift`: what the drift detector compares.
+//!   `drift`: what the drift detector compares; `life`: what else is known of a command.
 
 use std::{
     collections::HashMap,
@@ -27,6 +27,7 @@ mod flush;
 mod history;
 mod journal;
 mod lease;
+pub mod life;
 mod load;
 pub mod migrate;
 pub(in crate::core) mod numeric;
