@@ -52,7 +52,9 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     };
     service.is_up();
     tracing::info!(name, admin = %service.admin.address, shards = count, "leading");
-    consumer::run(parts, &settings.consume, shards, service.shutdown.clone()).await?;
+    consumer::run(parts, &settings.consume, shards, service.shutdown.clone())
+        .await
+        .map_err(service::refusal)?;
     Ok(())
 }
 

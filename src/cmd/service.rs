@@ -75,18 +75,27 @@ impl Service {
 
     /// Adds readiness checks of the servers in use.
     pub fn watch(&self, store: &Store, log: Option<&Log>, cache: Option<&Cache>) {
-        let store = store.clone();
+        let asked = store.clone();
         self.health.poll("postgres", POLL_INTERVAL, move || {
-            let store = store.clone();
+            let store = asked.clone();
             async move {
                 let health = store.health().await.map_err(|error| error.to_string())?;
                 Ok(format!("answers in {:?}", health.latency))
             }
         });
         if let Some(log) = log.cloned() {
+            let store = store.clone();
             self.health.poll("kafka", POLL_INTERVAL, move || {
-                let log = log.clone();
-                async move { answers(log.ping().await) }
+                let (store, log) = (store.clone(), log.clone());
+                async move {
+                    let moved = startup::check_moved(&store, &log).await;
+                    if let Err(error) = moved.as_ref()
+                        && error.is_refusal()
+                    {
+                        return Err(error.to_string());
+                    }
+                    answers(log.ping().await)
+                }
             });
         }
         if let Some(cache) = cache.cloned() {
@@ -170,7 +179,7 @@ pub async fn topics(store: &Store, prefix: &str) -> Result<()> {
 }
 
 /// With the exit code of settings, where waiting changes nothing.
-fn refusal(error: startup::Error) -> anyhow::Error {
+pub fn refusal(error: startup::Error) -> anyhow::Error {
     if !error.is_refusal() {
         return match error {
             startup::Error::Store(error) => error.into(),

@@ -19,8 +19,7 @@ pub enum Error {
     /// The settings name other topics than those that the positions are of.
     #[error(
         "kafka.topic_prefix is `{ours}`, but the cluster's commands and results are in the topics of \
-         `{stands}`\nhint: set it to `{stands}`; moving to other topics is `axs shards rebase`, which \
-         comes with a later version"
+         `{stands}`\nhint: set it to `{stands}`; `axs shards rebase --all` moves to other topics"
     )]
     OtherTopics {
         /// Of the settings.
@@ -31,8 +30,8 @@ pub enum Error {
     /// The brokers are of another Kafka cluster than the one that the positions are of.
     #[error(
         "kafka.brokers leads to the Kafka cluster `{ours}`, but the cluster's commands and results \
-         are in `{stands}`\nhint: correct kafka.brokers; moving to another Kafka cluster is `axs \
-         shards rebase`, which comes with a later version"
+         are in `{stands}`\nhint: correct kafka.brokers; `axs shards rebase --all` moves to another \
+         Kafka cluster"
     )]
     OtherKafka {
         /// Of the brokers.
@@ -45,8 +44,8 @@ pub enum Error {
         "the database went back in time: shard {shard} has published results up to position \
          {published} under epoch {published_epoch}, the database stands at position {next} under \
          epoch {epoch}\nhint: bring the newer database back; until then nothing may be accepted or \
-         applied on this one, because command ids would be given out twice; `axs shards recover`, \
-         which goes on without it, comes with a later version"
+         applied on this one, because command ids would be given out twice; if it is lost, stop \
+         every process and run `axs shards recover`, which goes on from the log"
     )]
     WentBack {
         /// Which shard.
@@ -88,6 +87,20 @@ pub async fn check_topics(store: &Store, prefix: &str) -> Result<(), Error> {
     }
 }
 
+/// Refuses a log that is not the one in use any more: an operator may have moved to another while
+/// this process was running.
+pub async fn check_moved(store: &Store, log: &Log) -> Result<(), Error> {
+    let (Log::Kafka(kafka), Store::Postgres(postgres)) = (log, store) else {
+        return Ok(());
+    };
+    check_topics(store, kafka.topic_prefix()).await?;
+    let stands = postgres.named_log().await?.cluster_id;
+    match (kafka.cluster_id().await.ok(), stands) {
+        (Some(ours), Some(stands)) if ours != stands => Err(Error::OtherKafka { ours, stands }),
+        _ => Ok(()),
+    }
+}
+
 /// Refuses another Kafka cluster than the one in use; notes it, and its topics, where none is.
 async fn check_kafka(store: &Store, log: &Log, prefix: &str) -> Result<(), Error> {
     let (Log::Kafka(kafka), Store::Postgres(store)) = (log, store) else {
@@ -118,7 +131,9 @@ pub async fn check(store: &Store, log: &Log, prefix: &str) -> Result<(), Error> 
 }
 
 fn check_shard(row: &ShardRow, published: Position, published_epoch: u64) -> Result<(), Error> {
-    if published < row.next_position && published_epoch <= row.epoch.0 {
+    // What was published before a recovery is applied again.
+    let is_known = published < row.next_position || published_epoch < row.recovered_epoch.0;
+    if is_known && published_epoch <= row.epoch.0 {
         return Ok(());
     }
     Err(Error::WentBack {

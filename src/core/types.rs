@@ -10,6 +10,8 @@ pub const ACCOUNT_RESERVED_FIRST: u64 = 1 << 62;
 pub const SEQUENCE_MAX: u64 = (1 << 48) - 1;
 /// Largest Kafka offset a [`Position`] can hold: 48 bits.
 pub const OFFSET_MAX: i64 = (1 << 48) - 1;
+/// The last generation of a log: positions stay positive.
+pub const GENERATION_MAX: u16 = (1 << 15) - 1;
 
 /// A shard: one partition of the log, one single-threaded leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,7 +124,7 @@ impl Position {
     /// The place of `offset` in `generation` of the log.
     pub fn new(generation: u16, offset: i64) -> Self {
         assert!((0..=OFFSET_MAX).contains(&offset), "offset out of range");
-        assert!(generation < 1 << 15, "generation out of range");
+        assert!(generation <= GENERATION_MAX, "generation out of range");
         Self(i64::from(generation) << 48 | offset)
     }
 

@@ -3,7 +3,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-pub use axs::core::chaos::laws::LAWS;
 use axs::core::{
     chaos::laws,
     proto::{CommandResult, CommandStatus},

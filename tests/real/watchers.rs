@@ -1,7 +1,9 @@
 //! A test that notices nothing proves nothing: damage of each kind breaks the law that forbids it.
 
+use axs::core::chaos::laws::LAWS;
+
 use crate::{
-    audit::{LAWS, broken_laws, redis_agrees},
+    audit::{broken_laws, redis_agrees},
     cluster::{Cluster, Options},
     stream::{Sending, Stream},
 };

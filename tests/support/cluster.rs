@@ -199,15 +199,29 @@ impl Cluster {
 
     /// Runs a command of the operator's, and parses the JSON that it prints.
     pub async fn run(&self, arguments: &[&str]) -> serde_json::Value {
+        let (code, document, error) = self.run_to_end(arguments).await;
+        assert_eq!(code, 0, "{arguments:?}: {error}");
+        document
+    }
+
+    /// Runs a command that may fail: its exit code, the JSON that it prints, and its errors.
+    pub async fn run_to_end(&self, arguments: &[&str]) -> (i32, serde_json::Value, String) {
         let mut command = command(arguments, &self.environment, self.folder());
-        command.arg("--json");
+        command.arg("--json").stdin(std::process::Stdio::null());
         let output = tokio::task::spawn_blocking(move || command.output()).await;
         let output = output
             .expect("nobody aborts it")
             .expect("the binary starts");
-        let error = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{arguments:?}: {error}");
-        serde_json::from_slice(&output.stdout).expect("one document")
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let document = match output.stdout.is_empty() {
+            true => serde_json::Value::Null,
+            false => serde_json::from_slice(&output.stdout).expect("one document"),
+        };
+        (
+            output.status.code().expect("it ends by itself"),
+            document,
+            error,
+        )
     }
 
     /// Waits until every shard has a leader.

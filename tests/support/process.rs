@@ -165,6 +165,12 @@ impl Submit {
         self.reports
     }
 
+    /// Ends it in the middle; what was answered before.
+    pub fn kill(self) -> Vec<Report> {
+        self.service.kill();
+        self.reports
+    }
+
     fn next(&mut self) -> bool {
         let Some(line) = self.lines.next() else {
             return false;

@@ -71,6 +71,27 @@ impl Stack {
         copy(&folder, &self.folder.join(format!("{service}-copy")));
     }
 
+    /// Takes a base backup of a running PostgreSQL, in the place of a copy.
+    pub fn back_up_postgres(&self, url: &str) {
+        let (data, copy) = (
+            self.folder.join("postgres"),
+            self.folder.join("postgres-copy"),
+        );
+        std::fs::create_dir(&copy).expect("a folder for the backup");
+        let script = r#"pg_basebackup --dbname "$0" --pgdata "$1" --wal-method stream --checkpoint fast &&
+            chown --recursive --reference "$2" "$3""#;
+        let backed_up = Command::new("sh")
+            .args(["-c", script, url])
+            .args([copy.join("data"), data, copy])
+            .status();
+        assert!(backed_up.expect("`sh` starts").success(), "a base backup");
+    }
+
+    /// Loses all that a service has, which was killed.
+    pub fn lose(&self, service: &str) {
+        std::fs::remove_dir_all(self.folder.join(service)).expect("its data goes");
+    }
+
     /// Puts the copy in the place of the data of a service that was stopped.
     pub fn bring_copy_back(&self, service: &str) {
         let folder = self.folder.join(service);

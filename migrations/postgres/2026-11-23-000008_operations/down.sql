@@ -1,5 +1,5 @@
-DROP FUNCTION axs_recover, axs_adopt, axs_unknown, axs_rebase, axs_fence, axs_resume, axs_pause,
-    axs_audit;
+DROP FUNCTION axs_adopt_server, axs_move_log, axs_recover, axs_adopt, axs_unknown, axs_rebase,
+    axs_fence, axs_resume, axs_pause, axs_audit;
 CREATE OR REPLACE FUNCTION axs_acquire(
     p_shard smallint, p_leader text, p_mine bigint, p_nonce bigint, p_ttl interval
 ) RETURNS SETOF shard_position LANGUAGE plpgsql SET lock_timeout = '300ms' AS $$

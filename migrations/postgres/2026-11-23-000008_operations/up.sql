@@ -241,3 +241,36 @@ END $$;
 COMMENT ON FUNCTION axs_recover IS
     'After the database came back from an earlier time: no number below p_next and no epoch below '
     'p_epoch is used again, no block is open, whoever leads is fenced.';
+
+CREATE FUNCTION axs_move_log(
+    p_prefix text, p_cluster_id text, p_operator text, p_reason text
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    v_row cluster;
+BEGIN
+    SELECT * INTO v_row FROM cluster;
+    UPDATE cluster SET kafka_topic_prefix = p_prefix,
+        kafka_cluster_id = coalesce(p_cluster_id, kafka_cluster_id);
+    PERFORM axs_audit(p_operator, 'move log', NULL, p_reason, jsonb_build_object(
+        'prefix_before', v_row.kafka_topic_prefix, 'prefix', p_prefix,
+        'cluster_before', v_row.kafka_cluster_id, 'cluster', p_cluster_id));
+END $$;
+COMMENT ON FUNCTION axs_move_log IS
+    'The positions are of another log from now on: of these topics, in this Kafka cluster.';
+
+CREATE FUNCTION axs_adopt_server(p_operator text, p_reason text) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_row cluster;
+BEGIN
+    SELECT * INTO v_row FROM cluster FOR UPDATE;
+    UPDATE cluster SET system_identifier = s.system_identifier FROM pg_control_system() s
+        WHERE cluster.system_identifier <> s.system_identifier;
+    IF FOUND THEN
+        PERFORM axs_audit(p_operator, 'adopt server', NULL, p_reason,
+            jsonb_build_object('system_before', v_row.system_identifier));
+    END IF;
+    RETURN FOUND;
+END $$;
+COMMENT ON FUNCTION axs_adopt_server IS
+    'The cluster is on this server from now on. False: it was already.';

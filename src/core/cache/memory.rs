@@ -38,6 +38,11 @@ impl Cache {
         Self::default()
     }
 
+    /// See [`super::Cache::epoch`].
+    pub fn epoch(&self, shard: ShardId) -> Option<Epoch> {
+        self.lock().get(&shard)?.epoch
+    }
+
     /// See [`super::Cache::write`].
     pub fn write(
         &self,

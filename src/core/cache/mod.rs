@@ -118,6 +118,14 @@ impl Cache {
         }
     }
 
+    /// The greatest epoch that wrote snapshots of a shard.
+    pub async fn epoch(&self, shard: ShardId) -> Result<Option<Epoch>, Error> {
+        match self {
+            Self::Memory(cache) => Ok(cache.epoch(shard)),
+            Self::Redis(cache) => cache.epoch(shard).await,
+        }
+    }
+
     /// Takes the gate of a shard for `ttl`; false while another one has it.
     pub async fn gate_enter(
         &self,

@@ -16,6 +16,7 @@ use crate::core::{
     leader::{self, Leader, Phase, Status, Why},
     log::Log,
     registry::Registry,
+    startup::{self, Error},
     store::{self, Member, Store},
     types::ShardId,
 };
@@ -129,17 +130,18 @@ impl Shards {
 }
 
 /// Leads this process's share of the shards until `shutdown`; then hands them over and returns.
+/// So it does with an error when an operator has moved the cluster to another log.
 pub async fn run(
     parts: Parts,
     settings: &config::Consume,
     shards: Shards,
     shutdown: CancellationToken,
-) -> Result<(), store::Error> {
+) -> Result<(), Error> {
     let count = parts.store.shards().await?;
     let mut coordinator = Coordinator::start(parts, settings, count, shards);
-    coordinator.lead_until(shutdown).await;
+    let ended = coordinator.lead_until(shutdown).await;
     coordinator.drain().await;
-    Ok(())
+    ended
 }
 
 /// Why this process does not try to lead a shard.
@@ -220,16 +222,17 @@ impl Coordinator {
         }
     }
 
-    async fn lead_until(&mut self, shutdown: CancellationToken) {
+    async fn lead_until(&mut self, shutdown: CancellationToken) -> Result<(), Error> {
         let mut look = tokio::time::interval(LOOK_INTERVAL);
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut is_away = false;
         loop {
             tokio::select! {
-                () = shutdown.cancelled() => return,
+                () = shutdown.cancelled() => return Ok(()),
                 Some(report) = self.reports.recv() => self.on_report(report),
                 _ = look.tick() => match self.look_unless(&shutdown).await {
                     Ok(()) => is_away = false,
+                    Err(error) if error.is_refusal() => return Err(error),
                     // Once: it is tried again several times a second.
                     Err(error) if !is_away => {
                         is_away = true;
@@ -247,19 +250,17 @@ impl Coordinator {
     }
 
     /// A log that does not answer must not keep a process from ending.
-    async fn look_unless(&mut self, shutdown: &CancellationToken) -> Result<(), store::Error> {
+    async fn look_unless(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
         tokio::select! {
             () = shutdown.cancelled() => Ok(()),
             looked = self.look() => looked,
         }
     }
 
-    async fn look(&mut self) -> Result<(), store::Error> {
+    async fn look(&mut self) -> Result<(), Error> {
         let rows = self.parts.store.shard_rows().await?;
         let now = Instant::now();
-        self.interventions = (rows.iter())
-            .map(|row| (row.shard, row.interventions))
-            .collect();
+        self.check_interventions(&rows).await?;
         let interventions = &self.interventions;
         self.avoid.retain(|shard, avoid| match avoid {
             Avoid::Until(until) => now < *until,
@@ -301,6 +302,18 @@ impl Coordinator {
             self.order(shard, Order::Drain);
         }
         self.measure_lag(now, &rows).await;
+        Ok(())
+    }
+
+    /// Where an operator did something, the log may be another one now: then this process leads
+    /// nothing more.
+    async fn check_interventions(&mut self, rows: &[store::ShardRow]) -> Result<(), Error> {
+        let now = rows.iter().map(|row| (row.shard, row.interventions));
+        let now: BTreeMap<_, _> = now.collect();
+        if now != self.interventions {
+            startup::check_moved(&self.parts.store, &self.parts.log).await?;
+            self.interventions = now;
+        }
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! What every shard is doing, for whoever is on call; takes part in nothing.
 //!
 //! - this file: looks only;
+//! - [`rebase`]: its log was replaced, moved, or lost records;
 //! - [`recover`]: after the database came back from an earlier time.
 
 use std::time::Duration;
@@ -11,6 +12,7 @@ use crate::core::{
     types::{Position, ShardId},
 };
 
+pub mod rebase;
 pub mod recover;
 
 /// Dead letters of a shard that are looked at.

@@ -190,6 +190,14 @@ impl Cache {
         self.inner.link.call::<i64>(&command).await.map(drop)
     }
 
+    /// See [`super::Cache::epoch`].
+    pub async fn epoch(&self, shard: ShardId) -> Result<Option<Epoch>, Error> {
+        let mut command = redis::cmd("GET");
+        command.arg(self.key(shard, "epoch"));
+        let digits: Option<String> = self.inner.link.call(&command).await?;
+        Ok(digits.and_then(|digits| digits.parse().ok()).map(Epoch))
+    }
+
     /// See [`super::Cache::gate_enter`].
     pub async fn gate_enter(
         &self,

@@ -232,6 +232,19 @@ impl Log {
         self.check().await
     }
 
+    /// `kafka.topic_prefix`.
+    pub fn topic_prefix(&self) -> &str {
+        let commands = &self.inner.topics.commands;
+        commands.strip_suffix("commands").unwrap_or(commands)
+    }
+
+    /// First offset of a shard that is still there, and the one behind its last record.
+    pub async fn range(&self, shard: ShardId) -> Result<(i64, i64), Error> {
+        self.check_once().await?;
+        let consumer = Arc::clone(&self.inner.consumer);
+        blocking(move || consumer.range(shard)).await
+    }
+
     /// The cluster's own id: another one is another log.
     pub async fn cluster_id(&self) -> Result<String, Error> {
         let consumer = Arc::clone(&self.inner.consumer);
@@ -288,8 +301,7 @@ fn check_topic(consumer: &Consumer, topic: &str, shards: u16) -> Result<(), Erro
     Err(Error::Refused(format!(
         "the topic `{topic}` has {partitions} partitions, but the cluster has {shards} shards: \
          partitions cannot be taken away, and accounts do not move to new ones; bring a topic with \
-         {shards} back; moving to other topics is `axs shards rebase`, which comes with a later \
-         version"
+         {shards} back; `axs shards rebase` makes topics that are missing, and moves to others"
     )))
 }
 

@@ -229,8 +229,7 @@ impl Reader {
         Err(Error::Diverged(format!(
             "shard {}: the record before offset {offset} of {} is not the one that was applied \
              there: the topic was made anew, or lost records that it had acknowledged; when it is \
-             clear which log is right, `axs shards rebase`, which comes with a later version, goes on \
-             with it",
+             clear that this log is to be used, run `axs shards rebase {0}`",
             self.claim.shard(),
             self.topic()
         )))
@@ -280,16 +279,15 @@ async fn check_range(consumer: &Arc<Consumer>, shard: ShardId, offset: i64) -> R
     if offset > high {
         return Err(Error::Diverged(format!(
             "shard {shard}: offset {offset} is to be read next, but {topic} ends at {high}: the \
-             topic was made anew, or lost records that it had acknowledged; when it is clear which \
-             log is right, `axs shards rebase`, which comes with a later version, goes on with it"
+             topic was made anew, or lost records that it had acknowledged; when it is clear that \
+             this log is to be used, run `axs shards rebase {shard}`"
         )));
     }
     if offset < low {
         return Err(Error::Diverged(format!(
             "shard {shard}: offset {offset} is to be read next, but {topic} begins at {low}: \
              records were deleted, or expired, before they were applied; give the topic a longer \
-             retention; `axs shards rebase`, which produces again what is pending, comes with a later \
-             version"
+             retention, then run `axs shards rebase {shard}`: what is pending is produced again"
         )));
     }
     Ok(low)

@@ -87,7 +87,60 @@ statement! {
     "SELECT coalesce(axs_adopt($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12), '{}')"
 }
 
+statement! {
+    /// The positions are of another log.
+    MoveLog {
+        prefix: String => Text, id: Option<String> => Nullable<Text>, operator: String => Text,
+        reason: String => Text,
+    } -> (Bool) =
+    "SELECT axs_move_log($1, $2, $3, $4) IS NOT NULL"
+}
+
+statement! {
+    /// The cluster is on this server.
+    AdoptServer { operator: String => Text, reason: String => Text } -> (Bool) =
+    "SELECT axs_adopt_server($1, $2)"
+}
+
+statement! {
+    /// Processes that take part in the cluster and hold a connection now: `host:pid:nonce`.
+    Connected {} -> (Text) =
+    "SELECT DISTINCT application_name FROM pg_stat_activity
+        WHERE datname = current_database() AND pid <> pg_backend_pid()
+            AND application_name ~ '^.+:[0-9]+:[0-9a-f]{8}$'
+        ORDER BY application_name"
+}
+
 impl Store {
+    /// The positions are of the topics with this prefix from now on, and of this Kafka cluster,
+    /// where it is known.
+    pub async fn move_log(&self, prefix: &str, id: Option<String>, act: &Act) -> Result<(), Error> {
+        let moving = MoveLog {
+            prefix: prefix.to_owned(),
+            id,
+            operator: act.operator.clone(),
+            reason: act.reason.clone(),
+        };
+        let _: Vec<(bool,)> = self.control.run(Effect::Writes, moving).await?;
+        Ok(())
+    }
+
+    /// The cluster is on this server from now on. False: it was already.
+    pub async fn adopt_server(&self, act: &Act) -> Result<bool, Error> {
+        let adopt = AdoptServer {
+            operator: act.operator.clone(),
+            reason: act.reason.clone(),
+        };
+        let rows: Vec<(bool,)> = self.control.run(Effect::Writes, adopt).await?;
+        Ok(first(rows)?.0)
+    }
+
+    /// Names of the processes that hold a connection to the database now.
+    pub async fn connected(&self) -> Result<Vec<String>, Error> {
+        let rows: Vec<(String,)> = self.readers.run(Connected {}).await?;
+        Ok(rows.into_iter().map(|(name,)| name).collect())
+    }
+
     /// See [`super::super::Store::pause`].
     pub async fn pause(&self, shard: ShardId, act: &Act) -> Result<bool, Error> {
         let pause = Pause {

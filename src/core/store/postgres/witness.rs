@@ -117,8 +117,8 @@ fn went_back(seen: Standing, now: Standing) -> Option<String> {
     }
     Some(format!(
         "the database went back in time: PostgreSQL is at WAL position {} on timeline {}, and this \
-         process has seen {} on timeline {}: bring the newer database back; going on with this one \
-         needs `axs shards recover`, which comes with a later version",
+         process has seen {} on timeline {}: bring the newer database back; if it is lost, stop \
+         every process, run `axs shards recover`, and start them again",
         shown(now.inserted),
         now.timeline,
         shown(seen.flushed),

@@ -1,89 +1,40 @@
-//! `axs shards`: who leads each shard, how far it is, and what waits.
+//! `axs shards list | show`: who leads each shard, how far it is, and what waits.
 
 use anyhow::Result;
 use axs::core::{
     log::{self, Log},
     shards::{self, LETTERS_MAX, Report, Shard},
+    store::Store,
     types::{ShardId, Timestamp},
 };
 use serde_json::{Value, json};
 
-use super::{
-    Ctx, Exit, Failure, flags, service,
+use super::To;
+use crate::cmd::{
+    Ctx, service,
     ui::{Table, count, duration},
 };
 
-const AFTER: &str = "\
-Looks only; changes nothing. Safe at any time, beside live traffic. Without Kafka the lag is unknown,
-everything else is shown.
-
-For example:
-  axs shards list
-  axs shards show 3
-  axs shards list --json | jq '.shards[] | select(.is_led | not)'
-
-Exit codes: 0 shown · 2 usage, or there is no such shard · 5 PostgreSQL is not available · 6 settings";
-
-/// See who leads each shard, how far it is, and what waits
-#[derive(clap::Args)]
-#[command(after_long_help = AFTER)]
-pub struct Args {
-    #[command(subcommand)]
-    action: Action,
-}
-
-#[derive(clap::Subcommand)]
-enum Action {
-    /// Every shard, a line each
-    List {
-        #[command(flatten)]
-        to: To,
-    },
-    /// Everything about one shard, its dead letters too
-    Show {
-        /// Its number, from 0
-        shard: u16,
-        #[command(flatten)]
-        to: To,
-    },
-}
-
-#[derive(Clone, Debug, Default, clap::Args)]
-struct To {
-    #[command(flatten)]
-    postgres: flags::Postgres,
-    #[command(flatten)]
-    kafka: flags::Kafka,
-}
-
-pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
-    let (to, only) = match &args.action {
-        Action::List { to } => (to, None),
-        Action::Show { shard, to } => (to, Some(ShardId(*shard))),
-    };
-    let flags = [to.postgres.settings(), to.kafka.settings()].concat();
-    let settings = ctx.settings(flags)?.settings;
-    let store = service::store(&settings, "axs-shards").await?;
-    let count = service::shards(&settings, &store).await?;
-    if let Some(shard) = only.filter(|shard| shard.0 >= count) {
-        let message = format!("there is no shard {shard}: the cluster has {count}, from 0");
-        return Err(Failure::new(Exit::Usage, message).into());
-    }
+/// All shards, or one.
+pub async fn run(to: &To, only: Option<u16>, ctx: &Ctx) -> Result<()> {
+    let (settings, store, shards) = to.connect(ctx).await?;
+    let only = super::one_of(only, shards)?;
+    let store = Store::Postgres(store);
     // First: topics of another name that do not exist are not to be made.
     service::topics(&store, &settings.kafka.topic_prefix).await?;
     let log = match &settings.kafka.brokers {
         None => Err("kafka.brokers is not set".to_owned()),
-        Some(_) => log::kafka::Log::connect(&settings.kafka, count, "axs-shards")
+        Some(_) => log::kafka::Log::connect(&settings.kafka, shards, super::NAME)
             .await
             .map(Log::Kafka)
             .map_err(|error| error.to_string()),
     };
     let report = shards::look(&store, log.as_ref().map_err(Clone::clone), only).await?;
-    show(&ctx, &report, only);
+    show(ctx, &report, only);
     if let Some(error) = &report.log_error {
         ctx.ui.note(format!("the lag is not known: {error}"));
     }
-    advise(&ctx, &report, only);
+    advise(ctx, &report, only);
     Ok(())
 }
 
@@ -122,7 +73,7 @@ fn all(ctx: &Ctx, report: &Report) {
             lease(shard),
             row.next_position.to_string(),
             shard.lag().map_or("?".into(), count),
-            to_publish(shard).to_string(),
+            to_publish(shard),
             count(shard.pending_count),
             shard.oldest_pending.map_or("-".into(), duration),
             shard.gaps().to_string(),
@@ -138,6 +89,7 @@ fn one(ctx: &Ctx, shard: &Shard) {
     for (figure, value) in [
         ("shard", row.shard.to_string()),
         ("leader", leader(shard)),
+        ("paused by", row.paused_by.clone().unwrap_or("-".into())),
         ("epoch", row.epoch.to_string()),
         ("lease left", lease(shard)),
         ("next position to apply", row.next_position.to_string()),
@@ -185,7 +137,12 @@ fn advise(ctx: &Ctx, report: &Report, only: Option<ShardId>) {
         let noun = if names.len() == 1 { "shard" } else { "shards" };
         (!names.is_empty()).then(|| format!("{noun} {}", names.join(", ")))
     };
-    if let Some(shards) = names(|shard| !shard.is_led()) {
+    if let Some(shards) = names(|shard| shard.row.paused_by.is_some()) {
+        ctx.ui.note(format!(
+            "{shards} paused by an operator: `axs shards resume` lets it be led again"
+        ));
+    }
+    if let Some(shards) = names(|shard| !shard.is_led() && shard.row.paused_by.is_none()) {
         ctx.ui.note(format!(
             "nobody leads {shards}: start `axs consume`, or see in its log why it stopped"
         ));
@@ -200,9 +157,10 @@ fn advise(ctx: &Ctx, report: &Report, only: Option<ShardId>) {
 }
 
 fn leader(shard: &Shard) -> String {
-    match shard.is_led() {
-        true => shard.row.leader.clone(),
-        false => "nobody".into(),
+    match (shard.is_led(), &shard.row.paused_by) {
+        (true, _) => shard.row.leader.clone(),
+        (false, None) => "nobody".into(),
+        (false, Some(_)) => "paused".into(),
     }
 }
 
@@ -227,9 +185,12 @@ fn decided(shard: &Shard) -> Option<String> {
     (!applied.is_empty()).then(|| applied.to_string())
 }
 
-fn to_publish(shard: &Shard) -> i64 {
-    let row = &shard.row;
-    (row.next_position.offset() - row.published_to.offset()).max(0)
+fn to_publish(shard: &Shard) -> String {
+    let (next, published) = (shard.row.next_position, shard.row.published_to);
+    match next.generation() == published.generation() {
+        true => (next.offset() - published.offset()).max(0).to_string(),
+        false => "?".into(),
+    }
 }
 
 fn dead(shard: &Shard) -> String {
@@ -257,6 +218,7 @@ fn document(shard: &Shard) -> Value {
         "shard": row.shard.0,
         "is_led": shard.is_led(),
         "leader": shard.is_led().then_some(&row.leader),
+        "paused_by": row.paused_by,
         "epoch": row.epoch.to_string(),
         "lease_left_ms": u64::try_from(row.lease_left.as_millis()).unwrap_or(u64::MAX),
         "next_position": row.next_position.to_string(),
