@@ -2,7 +2,11 @@
 
 use std::{fmt, process::ExitCode};
 
-use axs::core::{chaos, log, store, submit};
+use axs::core::{
+    chaos, log,
+    shards::{rebase, recover},
+    store, submit,
+};
 
 /// Shown by `axs --help`; the README has the same table.
 pub const EXIT_CODES: &str = "\
@@ -121,13 +125,19 @@ impl Failure {
         let of_store = error.downcast_ref::<store::Error>().map(exit_of_store);
         let of_log = error.downcast_ref::<log::Error>().map(exit_of_log);
         let of_chaos = error.downcast_ref::<chaos::Error>().map(exit_of_chaos);
+        let of_rebase = error.downcast_ref::<rebase::Error>().map(exit_of_rebase);
+        let of_recover = error.downcast_ref::<recover::Error>().map(exit_of_recover);
         let text = format!("{error:#}");
         // Some errors of the core bring their advice along.
         let (message, hint) = match text.split_once("\nhint: ") {
             Some((message, hint)) => (message.to_owned(), Some(hint.to_owned())),
             None => (text, None),
         };
-        let exit = of_store.or(of_log).or(of_chaos);
+        let exit = of_store
+            .or(of_log)
+            .or(of_chaos)
+            .or(of_rebase)
+            .or(of_recover);
         let mut failure = Self::new(exit.unwrap_or(Exit::Failure), message);
         failure.hint = hint;
         failure
@@ -157,6 +167,23 @@ fn exit_of_chaos(error: &chaos::Error) -> Exit {
         chaos::Error::Cache(_) | chaos::Error::Unavailable(_) => Exit::Unavailable,
         chaos::Error::Interrupted => Exit::Interrupted,
         chaos::Error::Failed(_) => Exit::Failure,
+    }
+}
+
+fn exit_of_rebase(error: &rebase::Error) -> Exit {
+    match error {
+        rebase::Error::Store(error) => exit_of_store(error),
+        rebase::Error::Log(error) => exit_of_log(error),
+        rebase::Error::OneByOne(_) => Exit::Usage,
+        rebase::Error::NoGeneration(_) => Exit::Failure,
+    }
+}
+
+fn exit_of_recover(error: &recover::Error) -> Exit {
+    match error {
+        recover::Error::Store(error) => exit_of_store(error),
+        recover::Error::Log(error) => exit_of_log(error),
+        recover::Error::Cache(_) => Exit::Unavailable,
     }
 }
 
