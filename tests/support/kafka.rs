@@ -96,15 +96,6 @@ impl Topics {
             .expect("records of the partition are deleted");
     }
 
-    /// Loses every command that the log has.
-    pub async fn delete_commands(&self) {
-        let (admin, options) = (self.admin(), AdminOptions::new());
-        let deleted = admin
-            .delete_topics(&[self.names.commands.as_str()], &options)
-            .await;
-        assert!(matches!(deleted.as_deref(), Ok([Ok(_)])), "{deleted:?}");
-    }
-
     pub async fn delete_topics(&self) {
         let admin = self.admin();
         let deleted = admin

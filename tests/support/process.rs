@@ -118,7 +118,8 @@ pub async fn get(admin: &str, path: &str) -> Option<(u16, String)> {
 pub struct Submit {
     service: Service,
     lines: Lines<BufReader<ChildStdout>>,
-    reports: Vec<Report>,
+    /// What was answered so far.
+    pub reports: Vec<Report>,
 }
 
 impl Submit {
@@ -162,12 +163,6 @@ impl Submit {
         while self.next() {}
         let status = self.service.child.wait().expect("it is ours");
         assert!(status.success(), "submit ended with {status}");
-        self.reports
-    }
-
-    /// Ends it in the middle; what was answered before.
-    pub fn kill(self) -> Vec<Report> {
-        self.service.kill();
         self.reports
     }
 
