@@ -13,6 +13,9 @@ mod database;
 mod expected;
 #[path = "../support/kafka.rs"]
 mod fixture;
+#[expect(dead_code, reason = "histories are of few kinds of commands here")]
+#[path = "../support/ledger.rs"]
+mod ledger;
 #[path = "../support/member.rs"]
 mod member;
 #[path = "../support/process.rs"]
@@ -25,6 +28,7 @@ mod stream;
 mod support;
 
 mod drift;
+mod inspect;
 mod pause;
 mod rebase;
 mod reconcile;
