@@ -4,6 +4,7 @@
 mod accept;
 mod flush;
 mod lead;
+mod operate;
 mod outbox;
 mod random;
 mod read;
@@ -51,6 +52,10 @@ suite! {
     lead::published_never_moves_back,
     lead::members_are_those_seen_lately,
     lead::a_shard_that_is_not_there_is_a_mismatch,
+    operate::a_paused_shard_is_led_by_nobody,
+    operate::a_shard_goes_on_in_another_generation,
+    operate::commands_without_a_row_are_adopted_once,
+    operate::a_recovery_uses_nothing_again,
     flush::every_kind_of_row_is_written,
     flush::a_flush_sent_again_was_done_already,
     flush::a_flush_that_is_not_ours_is_fenced,
