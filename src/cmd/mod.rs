@@ -143,7 +143,11 @@ impl Command {
 /// Runs a subcommand; what is not a service ends at once when it is interrupted.
 pub async fn run(command: Command, ctx: Ctx) -> Result<()> {
     // It has to mend and to clean up first.
-    let ends_by_itself = matches!(command, Command::Chaos(_));
+    let ends_by_itself = match &command {
+        Command::Chaos(_) => true,
+        Command::Reconcile(args) => args.executes(),
+        _ => false,
+    };
     if command.is_service() || ends_by_itself {
         return dispatch(command, ctx).await;
     }

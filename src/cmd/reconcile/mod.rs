@@ -14,10 +14,11 @@ use axs::core::{
 use clap::ValueEnum;
 use tokio::sync::mpsc;
 
-use self::found::Found;
-use super::{Ctx, Exit, Failure, flags, service, ui::Progress};
+use self::{found::Found, repair::Plan};
+use super::{Ctx, Exit, Failure, confirm::Execution, flags, service, ui::Progress};
 
 mod found;
+mod repair;
 mod show;
 
 /// What was found and not taken yet.
@@ -28,14 +29,20 @@ Each shard is read in one snapshot, so live traffic gives no false alarm; what R
 different only if it stays so. Looks only, and holds no lock; the server keeps old rows until a
 shard is read, which takes seconds a million entries.
 
+--execute repairs what is derived, and compares again: what Redis has, and, with --reason, balance
+rows of a shard whose journal is whole. The shard is paused meanwhile; a row in `audit` keeps what
+was there. A damaged journal is reported, never repaired.
+
 For example:
   axs reconcile
   axs reconcile --account 1001 --against balance,redis
   axs reconcile --shard 3 --export differences.csv
+  axs reconcile --shard 3 --execute --reason 'changed by hand, INC-1234'
   axs reconcile --json | jq '.findings[]'
 
-Exit codes: 0 nothing differs · 1 failure · 2 usage, or there is no such shard · 3 something differs
-· 4 no such account · 5 a server is not available · 6 settings";
+Exit codes: 0 nothing differs, or not any more · 1 failure · 2 usage, or there is no such shard · 3
+something differs · 4 no such account · 5 a server is not available · 6 settings · 7 --execute needs
+--yes where nobody can be asked";
 
 /// Compare the journal with balances, commands, hashes and Redis
 #[derive(clap::Args)]
@@ -63,6 +70,8 @@ pub struct Args {
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     export: Option<PathBuf>,
     #[command(flatten)]
+    execution: Execution,
+    #[command(flatten)]
     postgres: flags::Postgres,
     #[command(flatten)]
     redis: flags::Redis,
@@ -82,6 +91,13 @@ impl Against {
             Self::Balance => "balance",
             Self::Redis => "redis",
         }
+    }
+}
+
+impl Args {
+    /// It may change something: then it must not be ended half way.
+    pub fn executes(&self) -> bool {
+        self.execution.execute
     }
 }
 
@@ -119,12 +135,41 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         request: &request,
     };
     let found = Found::new(args.export.as_deref())?;
-    let compared = work.compare(&ctx, against, found).await?;
+    let compared = tokio::select! {
+        compared = work.compare(&ctx, against, found) => compared?,
+        _ = tokio::signal::ctrl_c() => return Err(Failure::interrupted().into()),
+    };
     if let Some(account) = args.account.filter(|_| compared.is_empty()) {
         return Err(not_found(account).into());
     }
-    show::show(&ctx, &compared, &assets);
-    finish(&compared, args.export.is_some())
+    let plan = Plan::of(&compared);
+    let is_shown = !(ctx.ui.is_json() && args.executes());
+    if is_shown {
+        show::show(&ctx, &compared, &assets, None);
+    }
+    plan.show(&ctx);
+    let done = match plan.is_empty() {
+        true => None,
+        false => {
+            plan.execute(&ctx, &args.execution, &work, &compared)
+                .await?
+        }
+    };
+    let Some(done) = done else {
+        if !is_shown {
+            show::show(&ctx, &compared, &assets, None);
+        }
+        return finish(&compared, args.export.is_some());
+    };
+    let after = work
+        .compare(&ctx, compared.against.clone(), Found::new(None)?)
+        .await?;
+    match is_shown {
+        true if after.found.total > 0 => show::show(&ctx, &after, &assets, None),
+        true => ctx.ui.note("nothing differs any more"),
+        false => show::show(&ctx, &compared, &assets, Some((&done, &after.found))),
+    }
+    finish(&after, false)
 }
 
 /// The servers and what to compare on them.

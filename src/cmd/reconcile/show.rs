@@ -12,15 +12,23 @@ use serde_json::{Value, json};
 use super::{
     super::ui::{Table, count, duration},
     Compared, Ctx,
+    found::Found,
+    repair::Done,
 };
 
 /// Differences in the table.
 const SHOWN_MAX: usize = 50;
 
-pub fn show(ctx: &Ctx, compared: &Compared, assets: &Assets) {
+/// With what was repaired, and what is left of the differences.
+pub fn show(ctx: &Ctx, compared: &Compared, assets: &Assets, after: Option<(&Done, &Found)>) {
     let totals = totals(&compared.shards);
     if ctx.ui.is_json() {
-        return ctx.ui.document(&document(compared, assets, &totals));
+        let mut document = document(compared, assets, &totals);
+        if let Some((done, left)) = after {
+            document["repaired"] = repaired(done);
+            document["differences_left"] = left.total.into();
+        }
+        return ctx.ui.document(&document);
     }
     if !compared.shards.is_empty() {
         shards(ctx, compared);
@@ -150,6 +158,23 @@ pub fn advice(compared: &Compared, is_exported: bool) -> String {
                 .into(),
         );
     }
+    let repairs = compared.shards.iter().filter(|it| !it.repairs.is_empty());
+    if let [shard] = repairs.clone().take(2).collect::<Vec<_>>()[..] {
+        let shard = shard.shard;
+        advice.push(format!(
+            "`axs reconcile --shard {shard} --execute --reason TEXT` makes the balances as the \
+             journal says; the shard is paused meanwhile"
+        ));
+    } else if repairs.count() > 1 {
+        let text = "`--execute --reason TEXT` makes the balances as the journal says";
+        advice.push(text.into());
+    }
+    if found.has(|kind| kind == Kind::Redis) {
+        advice.push("`axs reconcile --against redis --execute` writes Redis again".into());
+    }
+    if advice.is_empty() {
+        advice.push("nothing derives this: see docs/operations.md".into());
+    }
     advice.join("; ")
 }
 
@@ -209,6 +234,21 @@ fn document(compared: &Compared, assets: &Assets, totals: &BTreeMap<AssetId, Tot
         "kinds": found.kinds,
         "findings": findings,
     })
+}
+
+fn repaired(done: &Done) -> Value {
+    let shards: Vec<Value> = done
+        .shards
+        .iter()
+        .map(|it| {
+            json!({
+                "shard": it.shard.0,
+                "balances": it.balances,
+                "stays_paused": it.stays_paused,
+            })
+        })
+        .collect();
+    json!({"shards": shards, "redis": done.snapshots})
 }
 
 fn shard(it: &ShardReport) -> Value {

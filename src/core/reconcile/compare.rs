@@ -9,22 +9,12 @@ use super::{
 use crate::core::{
     assets::Assets,
     engine::{Account, AccountStatus, Balance, hash},
+    store::BalanceRepair,
     types::{AccountId, AssetId, Money, Position, ShardId, Timestamp},
 };
 
 /// Most balances of a shard that one run repairs.
 pub const REPAIRS_MAX: usize = 10_000;
-
-/// A balance row to make as the journal says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Repair {
-    /// Whose.
-    pub account: AccountId,
-    /// Of which asset.
-    pub asset: AssetId,
-    /// `None`: the row must not be there.
-    pub becomes: Option<Balance>,
-}
 
 /// What there is of an asset in a shard, in minor units; `None`: beyond 128 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +47,9 @@ pub struct Comparison<'a> {
     pub is_whole: bool,
     pub balances: u64,
     pub accounts: u64,
-    pub repairs: Vec<Repair>,
+    pub repairs: Vec<BalanceRepair>,
+    /// What the repairs change of the hash.
+    repairs_hash: u128,
     /// What the state hash must be; `None`: it cannot be known.
     hash: Option<u128>,
     stored: BTreeMap<u32, Moved>,
@@ -85,6 +77,7 @@ impl<'a> Comparison<'a> {
             balances: 0,
             accounts: 0,
             repairs: Vec::new(),
+            repairs_hash: 0,
             hash: Some(0),
             stored: BTreeMap::new(),
         }
@@ -159,7 +152,10 @@ impl<'a> Comparison<'a> {
             .position(position);
         self.fold.find(finding);
         if self.is_whole && self.repairs.len() < REPAIRS_MAX {
-            self.repairs.push(Repair {
+            let of = |balance: Option<&Balance>| balance.map_or(0, hash::of_balance);
+            let change = of(expected.as_ref()).wrapping_sub(of(row));
+            self.repairs_hash = self.repairs_hash.wrapping_add(change);
+            self.repairs.push(BalanceRepair {
                 account: AccountId(account),
                 asset: AssetId(asset),
                 becomes: expected,
@@ -282,9 +278,13 @@ impl<'a> Comparison<'a> {
         totals
     }
 
-    /// The state hash after a repair, or that of the shard if nothing has to be repaired.
-    pub fn hash(&self) -> Option<u128> {
-        self.hash
+    /// The state hash that goes with the repairs: it stays where the journal says the same. Else it
+    /// follows what is repaired, and what else is wrong with it stays to be seen.
+    pub fn repaired_hash(&self, stored: u128) -> u128 {
+        match self.hash {
+            Some(hash) if hash == stored => stored,
+            _ => stored.wrapping_add(self.repairs_hash),
+        }
     }
 
     /// Of all rows: the state hash that the shard's row says.

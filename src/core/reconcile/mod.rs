@@ -5,7 +5,8 @@
 //! - `session` and `copy`: the snapshot, and rows as they arrive; `part`: a part of the journal;
 //! - `fold`: what balances and accounts must be; `numbers`: outcomes, commands and applied set;
 //!   `compare`: rows against the fold; `finding`: what differs, and where. These do no I/O;
-//! - `shard`: one shard, from its snapshot to its report; `cache`: the cache against the store.
+//! - `shard`: one shard, from its snapshot to its report; `cache`: the cache against the store;
+//! - `repair`: balance rows made as the journal says.
 
 use std::time::Duration;
 
@@ -25,12 +26,14 @@ mod finding;
 mod fold;
 mod numbers;
 mod part;
+mod repair;
 mod session;
 mod shard;
 
 pub use cache::{CacheReport, compare as compare_cache, repair as repair_cache};
-pub use compare::{REPAIRS_MAX, Repair, Total};
+pub use compare::{REPAIRS_MAX, Total};
 pub use finding::{Finding, Kind, amount_of};
+pub use repair::{Repaired, balances as repair_balances};
 pub use shard::ShardReport;
 
 /// 2000-01-01, where PostgreSQL counts from, in microseconds since 1970-01-01.

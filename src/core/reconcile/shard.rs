@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Error, Event, Watch, age,
-    compare::{AccountRow, Comparison, Repair, Total},
+    compare::{AccountRow, Comparison, Total},
     copy::Malformed,
     finding::{Finding, Kind},
     fold::Fold,
@@ -17,6 +17,7 @@ use crate::core::{
     config,
     engine::Balance,
     interval_set::IntervalSet,
+    store::BalanceRepair,
     types::{AccountId, AssetId, CommandId, Epoch, Money, Position, Sequence, ShardId},
 };
 
@@ -55,9 +56,9 @@ pub struct ShardReport {
     /// Nothing of the journal is damaged.
     pub is_whole: bool,
     /// Balance rows that the journal can repair: none where it is damaged itself.
-    pub repairs: Vec<Repair>,
+    pub repairs: Vec<BalanceRepair>,
     /// The state hash that goes with them.
-    pub repaired_hash: Option<u128>,
+    pub repaired_hash: u128,
 }
 
 /// The shard's row, and what else is small.
@@ -125,12 +126,12 @@ pub async fn compare(
         totals: BTreeMap::new(),
         is_whole: comparison.is_whole,
         repairs: Vec::new(),
-        repaired_hash: None,
+        repaired_hash: head.state_hash,
     };
     if only.is_none() {
         report.totals = comparison.totals();
         comparison.state_hash(head.state_hash);
-        report.repaired_hash = comparison.hash();
+        report.repaired_hash = comparison.repaired_hash(head.state_hash);
         work.tell(&mut comparison.fold).await;
         work.commands(&head, &mut comparison.fold.numbers, &mut report)
             .await?;
@@ -138,7 +139,10 @@ pub async fn compare(
         work.routes().await?;
     }
     work.tell(&mut comparison.fold).await;
-    report.repairs = std::mem::take(&mut comparison.repairs);
+    // Of one account alone it cannot be said that nothing else is wrong with the shard.
+    if only.is_none() {
+        report.repairs = std::mem::take(&mut comparison.repairs);
+    }
     Ok(report)
 }
 
@@ -345,8 +349,8 @@ impl Work<'_> {
     async fn numbers(&self, head: &Head, numbers: &Numbers) -> Result<(), Error> {
         let applied = &head.applied;
         for (first, last) in taken(numbers.forged()) {
-            let (stored, expected) = (text(first, last, "applied"), "no command was accepted");
-            let finding = self.of_numbers(Kind::Command, first, stored, expected);
+            let stored = text(first, last, "applied, and no command");
+            let finding = self.of_numbers(Kind::Command, first, stored, "an accepted command");
             let position = self.position_of(first).await?;
             self.found(finding.position(position)).await;
         }

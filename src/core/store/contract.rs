@@ -419,6 +419,17 @@ pub struct Recovery {
     pub next: Sequence,
 }
 
+/// A balance row to make as the journal says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BalanceRepair {
+    /// Whose.
+    pub account: AccountId,
+    /// Of which asset.
+    pub asset: AssetId,
+    /// `None`: the row must not be there.
+    pub becomes: Option<Balance>,
+}
+
 // ---------------------------------------------------------------- servers
 
 /// How the database is, for `doctor` and start-up checks.

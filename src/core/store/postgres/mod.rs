@@ -36,6 +36,7 @@ mod outbox;
 mod parts;
 mod read;
 mod registry;
+mod repair;
 mod results;
 mod statement;
 mod witness;

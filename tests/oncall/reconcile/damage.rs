@@ -1,106 +1,26 @@
-//! `axs reconcile`: silent on what is right, under load and take-overs too; each kind of damage is
-//! reported at its place.
+//! Damage by hand: where, how, and what must be said of it.
 
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::{
-    cluster::{Cluster, Options},
-    member::command,
-    stream::{Sending, Stream},
-};
-
-/// The detector would write Redis again before anybody looks, and block accounts.
-const ALONE: &[(&str, &str)] = &[("AXS_CONSUME__DRIFT_ACCOUNTS_MAX", "0")];
-/// Tables that are damaged; `shard_position` is put right column by column, its leader lives on.
-const TABLES: [&str; 8] = [
-    "balance",
-    "account",
-    "account_route",
-    "journal",
-    "balance_mark",
-    "command",
-    "dead_letter",
-    "sequence_block",
-];
-
-/// Its exit code, and the document that it prints.
-async fn reconcile(cluster: &Cluster, arguments: &[&str]) -> (i32, Value) {
-    let arguments = [&["reconcile", "--json"], arguments].concat();
-    let mut command = command(&arguments, cluster.environment(), cluster.folder());
-    let output = tokio::task::spawn_blocking(move || command.output()).await;
-    let output = output
-        .expect("nobody aborts it")
-        .expect("the binary starts");
-    let error = String::from_utf8_lossy(&output.stderr);
-    let document = serde_json::from_slice(&output.stdout);
-    let document = document.unwrap_or_else(|_| panic!("{arguments:?}: no document: {error}"));
-    (output.status.code().expect("it ends by itself"), document)
-}
-
-/// Nothing differs, and something was compared.
-async fn assert_clean(cluster: &Cluster, arguments: &[&str]) -> Value {
-    let (code, document) = reconcile(cluster, arguments).await;
-    assert_eq!(code, 0, "{arguments:?}: {:#}", document["findings"]);
-    assert_eq!(document["differences"], 0);
-    document
-}
-
-fn sum(document: &Value, list: &str, figure: &str) -> u64 {
-    let list = document[list].as_array().expect("a list");
-    list.iter()
-        .map(|it| it[figure].as_u64().expect("a figure"))
-        .sum()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_reported_under_load_and_take_overs() {
-    let stream = Stream::load();
-    let mut cluster = Cluster::start(Options {
-        consumers: 2,
-        ..Options::of(&stream, 4)
-    })
-    .await;
-    let mut submit = cluster.submit(&stream.commands, "applied");
-    submit.answered(stream.lines() / 10);
-    let all = ["--all", "--against", "balance,redis"];
-    assert_clean(&cluster, &all).await;
-    cluster.consumers[0].kill9();
-    assert_clean(&cluster, &all).await;
-    cluster.consumers[0].restart().await;
-    submit.answered(stream.lines() * 6 / 10);
-    cluster.consumers[1].sigterm().await;
-    assert_clean(&cluster, &all).await;
-    let reports = submit.finish();
-    stream.assert_outcomes(&reports, Sending::First);
-    let document = assert_clean(&cluster, &all).await;
-    let count = cluster.count("SELECT count(*) FROM entry").await;
-    assert_eq!(sum(&document, "shards", "entries"), count.unsigned_abs());
-    let count = cluster.count("SELECT count(*) FROM account").await;
-    assert_eq!(sum(&document, "shards", "accounts"), count.unsigned_abs());
-    assert_eq!(sum(&document, "redis", "accounts"), count.unsigned_abs());
-    let undecided = sum(&document, "redis", "undecided");
-    assert_eq!((sum(&document, "redis", "missing"), undecided), (0, 0));
-}
-
 /// An entry in the middle of a balance's history, and where it stands.
-struct Target {
-    shard: i16,
-    flush_from: i64,
-    part: i16,
+pub struct Target {
+    pub shard: i16,
+    pub flush_from: i64,
+    pub part: i16,
     /// Of the entry in its part, from 1.
-    entry: i64,
-    account: i64,
-    asset_id: i32,
-    asset: String,
-    version: i64,
-    position: i64,
+    pub entry: i64,
+    pub account: i64,
+    pub asset_id: i32,
+    pub asset: String,
+    pub version: i64,
+    pub position: i64,
     /// Of its command.
-    command: i64,
+    pub command: i64,
 }
 
 impl Target {
-    async fn find(sql: &Client) -> Self {
+    pub async fn find(sql: &Client) -> Self {
         let row = sql
             .query_one(
                 "SELECT j.shard, j.flush_from, j.part, e.n, e.account, e.asset, a.code, e.version,
@@ -145,7 +65,7 @@ impl Target {
     }
 
     /// Its balance row, as a condition.
-    fn balance(&self) -> String {
+    pub fn balance(&self) -> String {
         let Self {
             account, asset_id, ..
         } = self;
@@ -154,10 +74,10 @@ impl Target {
 }
 
 /// What is done by hand, and what must be said of it.
-struct Damage {
-    sql: String,
+pub struct Damage {
+    pub sql: String,
     /// Keys and values of one finding.
-    expected: Value,
+    pub expected: Value,
 }
 
 fn damage(sql: String, expected: Value) -> Damage {
@@ -165,7 +85,7 @@ fn damage(sql: String, expected: Value) -> Damage {
 }
 
 /// Of the balance rows and of the accounts.
-fn damages_of_rows(at: &Target) -> Vec<Damage> {
+pub fn of_rows(at: &Target) -> Vec<Damage> {
     let (shard, account, balance) = (at.shard, at.account, at.balance());
     let place = serde_json::json!({"kind": "BALANCE", "shard": shard,
         "account_id": account.to_string(), "asset": at.asset});
@@ -212,7 +132,7 @@ fn damages_of_rows(at: &Target) -> Vec<Damage> {
 }
 
 /// Of the journal.
-fn damages_of_journal(at: &Target) -> Vec<Damage> {
+pub fn of_journal(at: &Target) -> Vec<Damage> {
     let (shard, entry, part) = (at.shard, at.entry, at.part());
     let place = |kind: &str| {
         serde_json::json!({"kind": kind, "shard": shard, "account_id": at.account.to_string(),
@@ -283,7 +203,7 @@ fn place_of_version(at: &Target, mut place: Value) -> Value {
 }
 
 /// Of the shard's row, of commands and of marks.
-fn damages_of_numbers(at: &Target) -> Vec<Damage> {
+pub fn of_numbers(at: &Target) -> Vec<Damage> {
     let (shard, command) = (at.shard, at.command);
     let seq = command & ((1 << 48) - 1);
     let row = format!("UPDATE shard_position SET applied = applied");
@@ -331,72 +251,4 @@ fn damages_of_numbers(at: &Target) -> Vec<Damage> {
                 "account_id": at.account.to_string(), "asset": at.asset}),
         ),
     ]
-}
-
-/// Keeps copies of what will be damaged.
-async fn keep(sql: &Client) {
-    for table in TABLES {
-        let copy = format!("CREATE TABLE kept_{table} AS TABLE {table}");
-        sql.batch_execute(&copy).await.expect("a copy");
-    }
-    let copy = "CREATE TABLE kept_shard_position AS TABLE shard_position";
-    sql.batch_execute(copy).await.expect("a copy");
-}
-
-/// Puts back what was kept.
-async fn put_back(sql: &Client) {
-    for table in TABLES {
-        let back = format!("DELETE FROM {table}; INSERT INTO {table} TABLE kept_{table}");
-        sql.batch_execute(&back).await.expect("it is put back");
-    }
-    let back = "UPDATE shard_position p SET applied = k.applied, state_hash = k.state_hash
-        FROM kept_shard_position k WHERE k.shard = p.shard";
-    sql.batch_execute(back).await.expect("it is put back");
-}
-
-/// Whether a finding has all of these.
-fn has(finding: &Value, expected: &Value) -> bool {
-    let expected = expected.as_object().expect("keys and values");
-    expected.iter().all(|(key, value)| finding[key] == *value)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn damage_of_each_kind_is_reported_at_its_place() {
-    let stream = Stream::load();
-    let mut cluster = Cluster::start(Options {
-        settings: ALONE,
-        ..Options::of(&stream, 2)
-    })
-    .await;
-    cluster.send(&stream.commands, "applied");
-    // Nobody else is to change anything meanwhile.
-    cluster.consumers[0].sigterm().await;
-    cluster.outboxes[0].sigterm().await;
-    let sql = cluster.database.session().await;
-    // No guard of the tables is in the way of damage.
-    let by_hand = "SET session_replication_role = replica";
-    sql.batch_execute(by_hand).await.expect("a superuser");
-    keep(&sql).await;
-    let at = Target::find(&sql).await;
-    assert_clean(&cluster, &[]).await;
-    let damages = [
-        damages_of_rows(&at),
-        damages_of_journal(&at),
-        damages_of_numbers(&at),
-    ];
-    for Damage { sql: act, expected } in damages.into_iter().flatten() {
-        let changed = sql.execute(&act, &[]).await;
-        assert_ne!(changed.expect("damage is done"), 0, "{act}");
-        let (code, document) = reconcile(&cluster, &[]).await;
-        let findings = document["findings"].as_array().expect("a list");
-        let is_there = findings.iter().any(|finding| has(finding, &expected));
-        assert!(is_there, "{act}: {expected} is not in {findings:#?}");
-        // Nothing is said of what is right.
-        let shard = Value::from(at.shard);
-        let others: Vec<_> = findings.iter().filter(|it| it["shard"] != shard).collect();
-        assert!(others.is_empty(), "{act}: {others:#?}");
-        assert_eq!(code, 3, "{act}");
-        put_back(&sql).await;
-    }
-    assert_clean(&cluster, &[]).await;
 }

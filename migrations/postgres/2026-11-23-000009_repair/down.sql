@@ -1,0 +1,1 @@
+DROP FUNCTION axs_repair_balances;
