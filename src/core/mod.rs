@@ -16,7 +16,8 @@
 //! - [`registry`]: the assets a process knows; [`generations`]: a bounded map; [`clock`]: the time of
 //!   the in-memory parts.
 //! - [`startup`]: what is checked before a process takes part; [`doctor`]: what an operator is told;
-//!   [`inspect_command`]: the life of a command; [`shards`]: who leads each shard, how far it is, and what waits.
+//!   [`inspect_command`]: the life of a command; [`shards`]: who leads each shard, how far it is, and
+//!   what waits; [`replay`]: the log once more.
 //! - [`embedded`]: store and log of one process over the log file.
 //! - [`grpc`]: the API; [`telemetry`]: logs, metrics, the admin port.
 //! - [`chaos`]: proof by breaking, on real servers.
@@ -46,6 +47,7 @@ pub mod outcomes;
 pub mod proto;
 pub mod reconcile;
 pub mod registry;
+pub mod replay;
 pub mod result;
 pub mod seed;
 pub mod shards;

@@ -11,7 +11,7 @@ use crate::core::{
     canary::{self, Guard},
     engine::{
         Account, AccountWrite, Balance, BalanceWrite, Changes, Reversal, Start,
-        cells::{BalanceCell, Cells},
+        cells::{AccountCell, BalanceCell, Cells},
         hash,
         rules::Scratch,
     },
@@ -297,6 +297,15 @@ impl Engine {
     pub fn account(&self, id: AccountId) -> Option<Account> {
         let cell = self.cells.find_account(id)?;
         Some(self.cells.account(cell).value())
+    }
+
+    /// Every account in memory, in no order that may decide anything.
+    pub fn accounts(&self) -> impl Iterator<Item = Account> {
+        let cells = 0..u32::try_from(self.cells.account_cells()).expect("cells have 32 bits");
+        cells
+            .map(|cell| self.cells.account(cell))
+            .filter(|account| account.id.0 != 0)
+            .map(AccountCell::value)
     }
 
     /// A balance in memory.

@@ -21,19 +21,29 @@ pub(super) struct Item {
     pub content: Content,
 }
 
-/// What a record is.
-pub(super) enum Content {
+/// What a record is, to whoever applies it.
+#[derive(Debug)]
+pub(in crate::core) enum Content {
+    /// Of this shard, with an id.
     Command(Box<Command>),
+    /// Moves the shard's time.
     Tick(Timestamp),
+    /// Numbers that nobody can use.
     Seal {
+        /// First number.
         first: Sequence,
+        /// Last number.
         last: Sequence,
     },
+    /// Gives a parked command up.
     Discard(Discarded, Label),
     /// Stands for a table in the log file of `axs dev`; the leader has nothing to do.
     Passed,
+    /// A dead letter.
     Bad {
+        /// Why.
         reason: DeadLetterReason,
+        /// One sentence.
         message: String,
     },
 }
@@ -52,17 +62,7 @@ pub(super) struct Answers {
 
 impl Item {
     fn new(shard: ShardId, embedded: bool, record: Record) -> Self {
-        let content = match record::decode(&record.value) {
-            Ok(item) => Content::of(shard, embedded, item),
-            Err(DecodeError::Undecodable(message)) => Content::Bad {
-                reason: DeadLetterReason::Undecodable,
-                message,
-            },
-            Err(DecodeError::Unsupported(message)) => Content::Bad {
-                reason: DeadLetterReason::Unsupported,
-                message,
-            },
-        };
+        let content = Content::decode(shard, embedded, &record.value);
         Self { record, content }
     }
 
@@ -76,6 +76,16 @@ impl Item {
 }
 
 impl Content {
+    /// Of the bytes of a record in a shard's log; `embedded`: that of `axs dev`.
+    pub fn decode(shard: ShardId, embedded: bool, value: &[u8]) -> Self {
+        let (reason, message) = match record::decode(value) {
+            Ok(item) => return Self::of(shard, embedded, item),
+            Err(DecodeError::Undecodable(message)) => (DeadLetterReason::Undecodable, message),
+            Err(DecodeError::Unsupported(message)) => (DeadLetterReason::Unsupported, message),
+        };
+        Self::Bad { reason, message }
+    }
+
     fn of(shard: ShardId, embedded: bool, item: LogItem) -> Self {
         let bad = |reason, message: String| Self::Bad { reason, message };
         match item {

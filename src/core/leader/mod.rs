@@ -29,6 +29,7 @@ mod lease;
 mod publish;
 mod tenure;
 
+pub(in crate::core) use intake::Content;
 use tenure::Tenure;
 
 /// A moment of the driver's monotonic clock, since any fixed start.

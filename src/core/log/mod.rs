@@ -68,7 +68,44 @@ pub struct Record {
     pub content_hash: Option<ContentHash>,
 }
 
+/// A record that is still where it was read to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Raw<'a> {
+    /// Where it stands.
+    pub position: Position,
+    /// By the log's clock.
+    pub log_time: Timestamp,
+    /// Raw key.
+    pub key: &'a [u8],
+    /// Raw value.
+    pub value: &'a [u8],
+}
+
+impl Raw<'_> {
+    /// A copy of it, without what headers say.
+    pub fn record(&self) -> Record {
+        Record {
+            position: self.position,
+            log_time: self.log_time,
+            key: Bytes::copy_from_slice(self.key),
+            value: Bytes::copy_from_slice(self.value),
+            command_id: None,
+            content_hash: None,
+        }
+    }
+}
+
 impl Record {
+    /// Without what headers say.
+    pub fn raw(&self) -> Raw<'_> {
+        Raw {
+            position: self.position,
+            log_time: self.log_time,
+            key: &self.key,
+            value: &self.value,
+        }
+    }
+
     /// Hash of the record (position, log time, key and value), kept beside the position. The time
     /// too, because it decides `applied_at`: the same command produced again is another record.
     pub fn anchor(&self) -> Anchor {
@@ -159,6 +196,14 @@ impl Log {
         match self {
             Self::File(log) => log.ends().await,
             Self::Kafka(log) => log.ends().await,
+        }
+    }
+
+    /// The offset of a shard's first record, and the one behind its last.
+    pub async fn range(&self, shard: ShardId) -> Result<(i64, i64), Error> {
+        match self {
+            Self::File(log) => log.range(shard),
+            Self::Kafka(log) => log.range(shard).await,
         }
     }
 

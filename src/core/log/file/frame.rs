@@ -181,9 +181,19 @@ impl Item {
     }
 
     /// The encoded `LogRecord`.
-    pub fn value(&self) -> Bytes {
+    pub fn value(&self) -> &[u8] {
+        &self.0[self.value_start()..]
+    }
+
+    fn value_start(&self) -> usize {
         let (start, _) = value_range(&self.0).expect("checked when it was cut");
-        self.0.slice(start..)
+        start
+    }
+
+    /// The record's account.
+    pub fn account(&self) -> Option<AccountId> {
+        let (id, _) = self.0[7..].split_first_chunk()?;
+        (self.0[0] & HAS_ACCOUNT != 0).then(|| AccountId(u64::from_le_bytes(*id)))
     }
 
     /// What it counts against byte limits.
@@ -214,7 +224,7 @@ impl Item {
             position,
             log_time,
             key: account.map_or_else(Bytes::new, |account| account.to_string().into()),
-            value: self.value(),
+            value: self.0.slice(self.value_start()..),
             command_id: command.map(|(id, _)| id),
             content_hash: command.map(|(_, hash)| hash),
         }

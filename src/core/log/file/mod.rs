@@ -6,7 +6,7 @@
 //! records of its shard before it. Records about the file itself (REGISTRY, PARKED) have none.
 //!
 //! - `frame`: the bytes; `recover`: reading them at the start; `writer`: group commit;
-//! - `index`: what readers see.
+//! - `index`: what readers see; `peek`: reading a file beside the process that has it.
 
 use std::{
     collections::BTreeSet,
@@ -26,10 +26,12 @@ use crate::core::{
 
 mod frame;
 mod index;
+mod peek;
 mod recover;
 mod writer;
 
 pub use index::{Reader, ResultTail};
+pub use peek::{Peek, peek};
 pub use recover::{FILE, LOCK_FILE, OpenError, Recovered, TornTail, recover};
 pub use writer::{QUEUE_BYTES_MAX, QUEUE_COUNT_MAX};
 
@@ -171,6 +173,14 @@ impl Log {
     /// See [`super::Log::ends`].
     pub async fn ends(&self) -> Result<Vec<Position>, Error> {
         Ok(self.shared.index.ends())
+    }
+
+    /// See [`super::Log::range`].
+    pub fn range(&self, shard: ShardId) -> Result<(i64, i64), Error> {
+        let ends = self.shared.index.ends();
+        let end = ends.get(usize::from(shard.0));
+        let end = end.ok_or_else(|| Error::Refused(format!("the log has no shard {shard}")))?;
+        Ok((0, end.offset()))
     }
 
     /// See [`super::Log::publish`]. Whoever follows hears of it, or skips it when he lags.

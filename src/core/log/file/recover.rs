@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufReader},
+    ops::ControlFlow,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -141,7 +142,10 @@ pub fn recover(dir: &Path) -> Result<Recovered, OpenError> {
     synced.map_err(failed("sync the directory", dir))?;
 
     let mut scan = Scan::default();
-    let (end, size) = scan.read(&file, &path)?;
+    let size = file.metadata().map_err(failed("read", &path))?.len();
+    let end = walk(&file, &path, size, |header, body| {
+        scan.take(header, body).map(ControlFlow::Continue)
+    })?;
     let torn = (end < size).then_some(TornTail {
         offset: end,
         bytes: size - end,
@@ -162,6 +166,43 @@ pub fn recover(dir: &Path) -> Result<Recovered, OpenError> {
     })
 }
 
+/// Gives the good frames of the first `size` bytes to `each`, which may end it, or say what is wrong
+/// with one. Where they end.
+pub(super) fn walk(
+    file: &File,
+    path: &Path,
+    size: u64,
+    mut each: impl FnMut(&Header, Bytes) -> Result<ControlFlow<()>, String>,
+) -> Result<u64, OpenError> {
+    let failed = |error| OpenError::Io("read", path.to_owned(), error);
+    let corrupt = |offset, what| OpenError::Corrupt {
+        file: path.to_owned(),
+        offset,
+        what,
+    };
+    let mut reader = BufReader::with_capacity(SEARCH_BYTES, At { file, offset: 0 });
+    let mut offset = 0;
+    while offset < size {
+        let read = read_frame(&mut reader, size - offset).map_err(failed)?;
+        let Some((header, body)) = read else {
+            if good_frame_behind(file, offset, size).map_err(failed)? {
+                return Err(corrupt(
+                    offset,
+                    "a record group does not match its checksum".into(),
+                ));
+            }
+            break;
+        };
+        let length = (HEADER_BYTES + body.len()) as u64;
+        let flow = each(&header, body).map_err(|what| corrupt(offset, what))?;
+        offset += length;
+        if flow.is_break() {
+            break;
+        }
+    }
+    Ok(offset)
+}
+
 /// What was read so far.
 #[derive(Default)]
 struct Scan {
@@ -172,36 +213,6 @@ struct Scan {
 }
 
 impl Scan {
-    /// Where the good frames end, and the length of the file.
-    fn read(&mut self, file: &File, path: &Path) -> Result<(u64, u64), OpenError> {
-        let failed = |error| OpenError::Io("read", path.to_owned(), error);
-        let corrupt = |offset, what| OpenError::Corrupt {
-            file: path.to_owned(),
-            offset,
-            what,
-        };
-        let size = file.metadata().map_err(failed)?.len();
-        let mut reader = BufReader::with_capacity(SEARCH_BYTES, file);
-        let mut offset = 0;
-        while offset < size {
-            let read = read_frame(&mut reader, size - offset).map_err(failed)?;
-            let Some((header, body)) = read else {
-                if good_frame_behind(file, offset, size).map_err(failed)? {
-                    return Err(corrupt(
-                        offset,
-                        "a record group does not match its checksum".into(),
-                    ));
-                }
-                break;
-            };
-            let length = (HEADER_BYTES + body.len()) as u64;
-            self.take(&header, body)
-                .map_err(|what| corrupt(offset, what))?;
-            offset += length;
-        }
-        Ok((offset, size))
-    }
-
     fn take(&mut self, header: &Header, body: Bytes) -> Result<(), String> {
         let expected = self.last.0 + 1;
         if header.number != expected {
@@ -221,7 +232,7 @@ impl Scan {
     fn item(&mut self, item: Item, log_time: Timestamp) -> Result<(), String> {
         let shard = item.shard();
         if item.is_about_the_file() {
-            return match record::decode(&item.value()) {
+            return match record::decode(item.value()) {
                 Ok(LogItem::Registry(registry)) => self.registry(registry),
                 Ok(LogItem::Parked(parked)) => {
                     let reason = DeadLetterReason::from_number(parked.reason);

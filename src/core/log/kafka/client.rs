@@ -30,6 +30,10 @@ const SEND_KBYTES_MAX: usize = 128 * 1024;
 const OVERHEAD_BYTES_MAX: usize = 64 * 1024;
 /// The largest message that the topics must take.
 pub const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX + OVERHEAD_BYTES_MAX;
+/// What is read ahead of who goes through a whole partition, in KiB and in records.
+const SWEEP_AHEAD: (usize, usize) = (64 * 1024, 200_000);
+/// One portion of it, in bytes.
+const SWEEP_FETCH_BYTES: usize = 8 * 1024 * 1024;
 /// What all shards of a process together read ahead, in KiB ...
 const READ_AHEAD_KBYTES: usize = 256 * 1024;
 /// ... and one of them, at least and at most.
@@ -131,6 +135,16 @@ impl Clients {
     /// For following results: from the end, and from the end again when that is lost.
     pub fn tail(&self) -> ClientConfig {
         self.reading("latest", READ_AHEAD_KBYTES_OF_SHARD.1)
+    }
+
+    /// For going through a whole partition: far ahead, in large portions.
+    pub fn sweep(&self) -> ClientConfig {
+        let (kbytes, records) = SWEEP_AHEAD;
+        let mut config = self.reading("error", kbytes);
+        config
+            .set("queued.min.messages", records.to_string())
+            .set("fetch.message.max.bytes", SWEEP_FETCH_BYTES.to_string());
+        config
     }
 
     fn reading(&self, reset: &str, ahead_kbytes: usize) -> ClientConfig {

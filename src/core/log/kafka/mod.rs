@@ -2,7 +2,8 @@
 //!
 //! - `client`: settings of every client, errors, log lines.
 //! - [`admin`]: topics, made and looked at.
-//! - `produce`, `headers`: what we write. `consume`, `reader`, `tail`: what we read.
+//! - `produce`, `headers`: what we write. `consume`, `reader`, `tail`: what we read; `sweep`, `fold`:
+//!   what is gone through as a whole.
 //!
 //! No group protocol, no committed offsets, no transactions: the position is in the store.
 
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use rdkafka::consumer::Consumer as _;
 
-use super::{Error, NewRecord, RECORD_BYTES_MAX, Record};
+use super::{Error, NewRecord, RECORD_BYTES_MAX, Raw, Record};
 use crate::core::{
     config,
     proto::CommandResult,
@@ -34,6 +35,7 @@ mod headers;
 mod last;
 mod produce;
 mod reader;
+mod sweep;
 mod tail;
 
 use client::{Clients, QUERY_TIMEOUT, blocking, failed};
@@ -160,6 +162,24 @@ impl Log {
         let consumer = Arc::clone(&self.inner.consumer);
         let ends = blocking(move || consumer.ends()).await?;
         Ok(ends.into_iter().map(|end| Position::new(0, end)).collect())
+    }
+
+    /// Gives each record of a shard from a position up to another one, both of them within the log,
+    /// to `each`, until that says false. Takes the shard from no reader.
+    pub async fn sweep(
+        &self,
+        shard: ShardId,
+        from: Position,
+        end: Position,
+        each: impl FnMut(&Raw<'_>) -> bool + Send + 'static,
+    ) -> Result<(), Error> {
+        self.check_once().await?;
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let topic = &inner.topics.commands;
+            sweep::sweep(&inner.clients, topic, shard, (from, end), each)
+        })
+        .await
     }
 
     /// See [`super::Log::publish`].

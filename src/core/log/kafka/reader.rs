@@ -7,7 +7,7 @@ use bytes::Bytes;
 use rdkafka::{
     Message as _,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Timestamp as KafkaTime},
+    message::BorrowedMessage,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -15,10 +15,11 @@ use super::{
     client::{blocking, failed},
     consume::{Claim, Consumer, Hold},
     headers,
+    sweep::log_time,
 };
 use crate::core::{
     log::{Error, Record},
-    types::{Anchor, OFFSET_MAX, Position, ShardId, Timestamp},
+    types::{Anchor, OFFSET_MAX, Position, ShardId},
 };
 
 /// The record before the position must be there within this.
@@ -304,13 +305,9 @@ fn transient(error: Error) -> Error {
 
 fn record(message: &BorrowedMessage<'_>, generation: u16) -> Record {
     let (command_id, content_hash) = headers::read(message.headers());
-    let millis = match message.timestamp() {
-        KafkaTime::LogAppendTime(millis) | KafkaTime::CreateTime(millis) => millis,
-        KafkaTime::NotAvailable => 0,
-    };
     Record {
         position: Position::new(generation, message.offset()),
-        log_time: Timestamp(millis.saturating_mul(1_000)),
+        log_time: log_time(message.timestamp()),
         key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
         value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
         command_id,
