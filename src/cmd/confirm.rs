@@ -74,5 +74,10 @@ fn operator() -> String {
             (!value.is_empty()).then_some(value)
         });
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}@{}", user.as_deref().unwrap_or("unknown"), host.trim())
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let uid = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next());
+    let user = user.unwrap_or_else(|| format!("uid {}", uid.unwrap_or("unknown")));
+    format!("{user}@{}", host.trim())
 }

@@ -112,15 +112,14 @@ fn show(ctx: &Ctx, plan: &Plan) {
             format!("{first} to {end}"),
             goes_on(step).unwrap_or("-".into()),
             count(step.pending_count),
-            step.why.clone().unwrap_or("fits its log".into()),
+            step.why.unwrap_or("fits its log").to_owned(),
         ]);
     }
     ctx.ui.table(table);
 }
 
 fn goes_on(step: &Step) -> Option<String> {
-    step.why.as_ref()?;
-    Some(step.to()?.to_string())
+    Some(step.why.and(step.to())?.to_string())
 }
 
 fn document(ctx: &Ctx, plan: &Plan, done: &[Step]) {
@@ -132,10 +131,10 @@ fn document(ctx: &Ctx, plan: &Plan, done: &[Step]) {
             let is_done = done.iter().any(|done| done.row.shard == step.row.shard);
             json!({
                 "shard": step.row.shard.0,
-                "next_position": step.row.next_position.to_string(),
+                "next_position": step.row.next_position.0.to_string(),
                 "log_first": step.range.0.to_string(),
                 "log_end": step.range.1.to_string(),
-                "goes_on_at": goes_on(step),
+                "goes_on_at": step.why.and(step.to()).map(|to| to.0.to_string()),
                 "pending": step.pending_count,
                 "why": step.why,
                 "changed": is_done,

@@ -212,7 +212,7 @@ fn document(ctx: &Ctx, findings: &[Finding], adopted: &[u64]) {
         .map(|(index, finding)| {
             json!({
                 "shard": finding.row.shard.0,
-                "next_position": finding.row.next_position.to_string(),
+                "next_position": finding.row.next_position.0.to_string(),
                 "log_first": finding.range.0.to_string(),
                 "log_end": finding.range.1.to_string(),
                 "records": finding.records,

@@ -139,7 +139,7 @@ fn advise(ctx: &Ctx, report: &Report, only: Option<ShardId>) {
     };
     if let Some(shards) = names(|shard| shard.row.paused_by.is_some()) {
         ctx.ui.note(format!(
-            "{shards} paused by an operator: `axs shards resume` lets it be led again"
+            "paused by an operator: {shards}; `axs shards resume` lets it be led again"
         ));
     }
     if let Some(shards) = names(|shard| !shard.is_led() && shard.row.paused_by.is_none()) {
@@ -207,7 +207,7 @@ fn document(shard: &Shard) -> Value {
         .iter()
         .map(|letter| {
             json!({
-                "position": letter.position.to_string(),
+                "position": letter.position.0.to_string(),
                 "reason": letter.reason.code(),
                 "parks": letter.parks.map(|id| id.to_string()),
                 "message": letter.message,
@@ -221,10 +221,10 @@ fn document(shard: &Shard) -> Value {
         "paused_by": row.paused_by,
         "epoch": row.epoch.to_string(),
         "lease_left_ms": u64::try_from(row.lease_left.as_millis()).unwrap_or(u64::MAX),
-        "next_position": row.next_position.to_string(),
-        "log_end": shard.end.map(|end| end.to_string()),
+        "next_position": row.next_position.0.to_string(),
+        "log_end": shard.end.map(|end| end.0.to_string()),
         "lag": shard.lag(),
-        "published_to": row.published_to.to_string(),
+        "published_to": row.published_to.0.to_string(),
         "last_outcome_at": time(row.applied_at),
         "last_tick_at": time(row.passed_at),
         "pending": shard.pending_count,

@@ -28,7 +28,7 @@ pub struct Step {
     /// First offset of the log, and the one behind its last record.
     pub range: (i64, i64),
     /// Why it does not go on where it stands; `None`: it does.
-    pub why: Option<String>,
+    pub why: Option<&'static str>,
     /// Accepted commands without an outcome; counted to a bound.
     pub pending_count: u64,
 }
@@ -143,12 +143,12 @@ async fn step(
     let shard = row.shard;
     let view = store.outbox_view(shard, Duration::ZERO, 1).await?;
     let (range, why) = match log {
-        None => ((0, 0), Some("the topic is not there".into())),
+        None => ((0, 0), Some("the topic is not there")),
         Some(log) => {
             let range = log.range(shard).await?;
             let why = match moves {
-                true => Some("the log is another one".into()),
-                false => diverges(log, &row).await?,
+                true => Some("the log is another one"),
+                false => diverges(log, &row, range).await?,
             };
             (range, why)
         }
@@ -166,10 +166,19 @@ async fn step(
 }
 
 /// Why the shard cannot go on where it stands, as its leader would find.
-async fn diverges(log: &kafka::Log, row: &ShardRow) -> Result<Option<String>, log::Error> {
-    match log.open(row.shard, row.next_position, row.anchor).await {
+async fn diverges(
+    log: &kafka::Log,
+    row: &ShardRow,
+    (first, end): (i64, i64),
+) -> Result<Option<&'static str>, log::Error> {
+    let next = row.next_position;
+    match log.open(row.shard, next, row.anchor).await {
         Ok(_) => Ok(None),
-        Err(log::Error::Diverged(why)) => Ok(Some(why)),
+        Err(log::Error::Diverged(_)) => Ok(Some(match next.offset() {
+            offset if offset < first => "the log begins behind it",
+            offset if offset > end => "the log ends before it",
+            _ => "another record stands before it",
+        })),
         Err(error) => Err(error),
     }
 }
@@ -240,7 +249,7 @@ mod tests {
                 recovered_epoch: Epoch(0),
             },
             range,
-            why: Some("the log is another one".into()),
+            why: Some("the log is another one"),
             pending_count: 0,
         }
     }

@@ -132,7 +132,8 @@ impl Store {
             Ordering::Equal if cluster.other_server => Err(Error::Mismatch(
                 "the database is on another server than the one that the cluster was made on, as \
                  a restored copy is: it may lack commands that were accepted; connect to the \
-                 server itself or to a physical replica of it"
+                 server itself or to a physical replica of it; if it is lost, stop every process \
+                 and run `axs shards recover`"
                     .into(),
             )),
             Ordering::Equal if cluster.loses_commits => Err(Error::Mismatch(
