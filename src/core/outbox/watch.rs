@@ -77,6 +77,8 @@ pub(super) fn rows(rows: &[ShardRow]) {
         let label = row.shard.to_string();
         let is_unowned = row.lease_left.is_zero();
         gauge!("axs_shard_unowned", "shard" => label.clone()).set(f64::from(u8::from(is_unowned)));
+        let is_paused = row.paused_by.is_some();
+        gauge!("axs_shard_paused", "shard" => label.clone()).set(f64::from(u8::from(is_paused)));
         gauge!("axs_shard_last_epoch", "shard" => label.clone()).set(row.epoch.0 as f64);
         let gaps = (row.applied.last()).map_or(0, |last| row.applied.gaps(1, last).len());
         gauge!("axs_shard_gaps", "shard" => label).set(gaps as f64);

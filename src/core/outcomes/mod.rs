@@ -92,6 +92,13 @@ impl Outcomes {
         shards: u16,
         waiters_max: usize,
     ) -> Self {
+        // Of a counter that begins at 1 nobody sees the rise.
+        for name in [
+            "axs_results_tail_failures_total",
+            "axs_outcome_lookups_total",
+        ] {
+            metrics::counter!(name).increment(0);
+        }
         let inner = Arc::new(Inner {
             store,
             registry,

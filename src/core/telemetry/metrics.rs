@@ -21,7 +21,7 @@ pub enum Kind {
 }
 
 /// Every metric: kind, name, meaning. Seconds and records are base units.
-pub const METRICS: [(Kind, &str, &str); 42] = [
+pub const METRICS: [(Kind, &str, &str); 43] = [
     (
         Kind::Gauge,
         "axs_shard_leading",
@@ -71,6 +71,11 @@ pub const METRICS: [(Kind, &str, &str); 42] = [
         Kind::Gauge,
         "axs_shard_unowned",
         "1 while nobody holds the lease of the shard",
+    ),
+    (
+        Kind::Gauge,
+        "axs_shard_paused",
+        "1 while an operator lets nobody lead the shard",
     ),
     (
         Kind::Gauge,

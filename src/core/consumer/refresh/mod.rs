@@ -21,6 +21,10 @@ pub(super) async fn run(
     cache: Cache,
     mut told: mpsc::Receiver<Told>,
 ) {
+    // Of a counter that begins at 1 nobody sees the rise.
+    for name in ["axs_cache_write_failures_total", "axs_cache_losses_total"] {
+        metrics::counter!(name).increment(0);
+    }
     let started = Instant::now();
     let mut refresh = Refresh::new(Mono::ZERO);
     loop {
