@@ -27,6 +27,7 @@ mod stream;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alerts;
 mod drift;
 mod inspect;
 mod pause;

@@ -26,7 +26,8 @@ pub struct Process {
     pub name: String,
     /// Of the gRPC API, where it has one.
     pub grpc: String,
-    admin: String,
+    /// Of the admin port.
+    pub admin: String,
     command: &'static str,
     environment: Environment,
     folder: PathBuf,
