@@ -38,7 +38,8 @@ async fn cluster(consumers: usize) -> Cluster {
         consumers,
         outboxes: 1,
         stack: None,
-        settings: &[],
+        // Of a machine that is busy with other tests.
+        settings: &[("AXS_POSTGRES__CONNECT_TIMEOUT", "30s")],
     })
     .await;
     let reports = cluster.send(&wave(&cluster, "open", "OPEN_ACCOUNT", "1000"), "applied");

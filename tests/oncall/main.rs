@@ -13,7 +13,6 @@ mod database;
 mod expected;
 #[path = "../support/kafka.rs"]
 mod fixture;
-#[expect(dead_code, reason = "histories are of few kinds of commands here")]
 #[path = "../support/ledger.rs"]
 mod ledger;
 #[path = "../support/member.rs"]

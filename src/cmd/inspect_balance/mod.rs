@@ -150,9 +150,19 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     }
     match found.verdict {
         Verdict::Single(_) | Verdict::Agree => Ok(()),
-        Verdict::Differ(how) => Err(Failure::new(Exit::Difference, how)
-            .hint("PostgreSQL is right; does `axs consume` run, and does it reach Redis?")
-            .into()),
+        Verdict::Differ(how) => {
+            let is_wrong = |drift: &Drift| drift.finding.is_of_row();
+            let hint = match found.drift.iter().any(is_wrong) {
+                true => format!(
+                    "the row itself differs from its journal: `axs reconcile --account {}`",
+                    args.account
+                ),
+                false => {
+                    "PostgreSQL is right; does `axs consume` run, and does it reach Redis?".into()
+                }
+            };
+            Err(Failure::new(Exit::Difference, how).hint(hint).into())
+        }
     }
 }
 

@@ -17,7 +17,6 @@ pub fn tables(ctx: &Ctx, found: &Found) {
         time(account.opened_at.as_ref()),
     ]);
     ctx.ui.table(table);
-    ctx.ui.line("");
     let mut table = Table::new([
         "asset",
         "available>",
@@ -42,6 +41,7 @@ pub fn tables(ctx: &Ctx, found: &Found) {
         ]);
     }
     if !found.balances.is_empty() {
+        ctx.ui.line("");
         ctx.ui.table(table);
     }
     if !found.entries.is_empty() {

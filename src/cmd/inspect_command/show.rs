@@ -112,9 +112,13 @@ fn steps(life: &Life, outcome: Option<&CommandResult>) -> Vec<Step> {
                 add(Some(at), "created", "the caller", String::new());
             }
             let changes = command.changes.len();
-            let mut detail = format!("{changes} changes, reference `{}`", command.reference);
-            if let Some(target) = command.reverses {
-                detail = format!("reverses {target}, reference `{}`", command.reference);
+            let mut detail = match command.reverses {
+                Some(target) => format!("reverses {target}"),
+                None if changes == 1 => "1 change".into(),
+                None => format!("{changes} changes"),
+            };
+            if !command.reference.is_empty() {
+                detail = format!("{detail}, reference `{}`", command.reference);
             }
             add(Some(command.accepted_at), "accepted", "command", detail);
         }
@@ -143,6 +147,7 @@ fn steps(life: &Life, outcome: Option<&CommandResult>) -> Vec<Step> {
                     outcome.reject_reason
                 ),
             ),
+            _ if outcome.entries.len() == 1 => ("applied", "1 entry".into()),
             _ => ("applied", format!("{} entries", outcome.entries.len())),
         }),
         State::Pending => Some(("pending", "its number is not in the applied set".into())),
@@ -237,6 +242,9 @@ fn next(life: &Life) -> Vec<String> {
             let mut next = vec![format!(
                 "pending for {waits}: `axs shards show {shard}` says who leads and how far it is"
             )];
+            if life.shard.lease_left.is_zero() {
+                next.push(format!("nobody leads shard {shard}: start `axs consume`"));
+            }
             if matches!(life.log, InLog::Nowhere { .. }) {
                 next.push(
                     "it is not in the log: the outbox sends it again; does one run? \

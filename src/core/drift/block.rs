@@ -39,8 +39,12 @@ impl Blocker {
         }
     }
 
-    /// The command that blocks the account, whether it was accepted now or before; else why not.
-    pub async fn block(&self, account: AccountId, key: String) -> Result<CommandId, String> {
+    /// The command that blocks the account, and whether it was accepted now; else why not.
+    pub async fn block(
+        &self,
+        account: AccountId,
+        key: String,
+    ) -> Result<(CommandId, bool), String> {
         let writer = self.writer().await?;
         let message = proto::Command {
             idempotency_key: key,
@@ -56,7 +60,8 @@ impl Blocker {
         let receivers = receivers.map_err(|error| error.to_string())?;
         let answer = receivers.into_iter().next().expect("one for each command");
         match timeout(ANSWER_WITHIN, answer).await {
-            Ok(Ok(Answer::Accepted(id) | Answer::Duplicate(id) | Answer::Conflict(id))) => Ok(id),
+            Ok(Ok(Answer::Accepted(id))) => Ok((id, true)),
+            Ok(Ok(Answer::Duplicate(id) | Answer::Conflict(id))) => Ok((id, false)),
             Ok(Ok(refused)) => Err(format!("BLOCK_ACCOUNT was not accepted: {refused:?}")),
             Ok(Err(_)) | Err(_) => Err("BLOCK_ACCOUNT was not answered in time".into()),
         }

@@ -266,9 +266,11 @@ impl Watch {
     async fn block(&self, finding: &Finding) -> Result<CommandId, String> {
         let account = finding.account;
         let key = format!("{account}/{}/{}", self.code(finding), finding.version);
-        let id = self.inner.blocker.block(account, key).await?;
-        tracing::warn!(shard = %self.shard, %account, command = %id,
-            "blocked; once its balances are right, UNBLOCK_ACCOUNT opens it again");
+        let (id, is_new) = self.inner.blocker.block(account, key).await?;
+        if is_new {
+            tracing::warn!(shard = %self.shard, %account, command = %id,
+                "blocked; once its balances are right, UNBLOCK_ACCOUNT opens it again");
+        }
         Ok(id)
     }
 

@@ -115,6 +115,13 @@ pub struct Finding {
     pub blocked_by: Option<CommandId>,
 }
 
+impl Finding {
+    /// The row in PostgreSQL is in doubt, and was not seen whole again.
+    pub fn is_of_row(&self) -> bool {
+        self.kind != DriftKind::Redis && self.whole_at.is_none()
+    }
+}
+
 /// What a look found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
