@@ -15,9 +15,11 @@ use crate::{
     stack::Stack,
 };
 
+mod alertmanager;
 mod dashboards;
 mod prometheus;
 
+use alertmanager::Alertmanager;
 use prometheus::Prometheus;
 
 const SHARDS: u16 = 2;
@@ -151,19 +153,29 @@ async fn a_record_is_garbage(cluster: &Cluster, prometheus: &Prometheus) {
 }
 
 async fn a_shard_is_paused(cluster: &Cluster, prometheus: &Prometheus) {
-    by_hand(
-        cluster,
-        "SELECT axs_pause(0::smallint, 'test', 'to see the alert')",
-    )
-    .await;
+    act(cluster, "pause").await;
     prometheus.fires("AxsShardPaused", &[("shard", "0")]).await;
     let unled = prometheus
         .query("axs_shard_unowned{shard=\"0\"} == 1")
         .await;
     assert_eq!(unled.len(), 1, "nobody leads it");
     prometheus.clears(&["AxsShardUnowned"]).await;
-    by_hand(cluster, "SELECT axs_resume(0::smallint, 'test', 'seen')").await;
+    act(cluster, "resume").await;
     prometheus.clears(&["AxsShardPaused"]).await;
+}
+
+/// An operator's, on shard 0.
+async fn act(cluster: &Cluster, what: &str) {
+    let act = [
+        "shards",
+        what,
+        "0",
+        "--execute",
+        "--yes",
+        "--reason",
+        "to see the alert",
+    ];
+    cluster.run(&act).await;
 }
 
 async fn a_shard_stops(cluster: &Cluster, prometheus: &Prometheus) {
@@ -229,7 +241,8 @@ async fn numbers_come_again(cluster: &mut Cluster, prometheus: &Prometheus) {
 async fn alerts_of_servers_that_are_away_fire_and_clear() {
     let stack = Stack::start(&["postgres", "redis"]);
     let cluster = Cluster::start(options(Some(&stack), &[])).await;
-    let prometheus = Prometheus::start(&cluster, None).await;
+    let alertmanager = Alertmanager::start();
+    let prometheus = Prometheus::start(&cluster, Some(&alertmanager.address)).await;
     cluster.send(&wave(&cluster, "open"), "applied");
     prometheus.is_quiet().await;
 
@@ -237,6 +250,7 @@ async fn alerts_of_servers_that_are_away_fire_and_clear() {
     for job in ["axs-serve-grpc", "axs-consume"] {
         prometheus.fires("AxsCacheAway", &[("job", job)]).await;
     }
+    alertmanager.passes_on("AxsCacheAway", "ticket").await;
     cluster.send(&wave(&cluster, "without-redis"), "applied");
     stack.up("redis");
     prometheus.clears(&["AxsCacheAway"]).await;
@@ -252,6 +266,7 @@ async fn alerts_of_servers_that_are_away_fire_and_clear() {
             .await;
     }
     prometheus.fires("AxsOutboxNotRunning", &[]).await;
+    alertmanager.passes_on("AxsOutboxNotRunning", "page").await;
     stack.up("postgres");
     waits.finish();
     prometheus.is_quiet().await;
