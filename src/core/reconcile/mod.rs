@@ -29,6 +29,8 @@ mod part;
 mod repair;
 mod session;
 mod shard;
+#[cfg(test)]
+mod tests;
 
 pub use cache::{CacheReport, compare as compare_cache, repair as repair_cache};
 pub use compare::{REPAIRS_MAX, Total};
