@@ -301,7 +301,8 @@ impl<'a> Comparison<'a> {
     }
 }
 
-fn balance_of_cell(cell: &super::fold::Cell) -> Option<Balance> {
+/// As a row would say it; `None`: beyond what a row can hold.
+pub fn balance_of_cell(cell: &super::fold::Cell) -> Option<Balance> {
     Some(Balance {
         account: AccountId(cell.account),
         asset: AssetId(cell.asset),

@@ -45,7 +45,9 @@ fn journal(credits: &Credits) -> (Vec<Part>, Rows) {
     ids.sort_unstable();
     ids.dedup();
     let opens = ids.iter().map(|&account| (account, None));
-    let changes = credits.iter().map(|&(account, asset, amount)| (account, Some((asset, amount))));
+    let changes = credits
+        .iter()
+        .map(|&(account, asset, amount)| (account, Some((asset, amount))));
     let commands: Vec<_> = opens.chain(changes).collect();
     let mut balances: Vec<Balance> = Vec::new();
     let mut parts = Vec::new();
@@ -128,7 +130,8 @@ fn credit(part: &mut Part, balances: &mut Vec<Balance>, position: i64, of: (u64,
     balance.available = balance.available.checked_add(amount).unwrap();
     balance.version += 1;
     balance.last_position = Position(position);
-    part.entry_command.push(i16::try_from(part.seq.len()).unwrap());
+    part.entry_command
+        .push(i16::try_from(part.seq.len()).unwrap());
     part.entry_account.push(account.0.cast_signed());
     part.entry_asset.push(asset.0.cast_signed());
     part.available_delta.push(amount.minor_units());
@@ -248,8 +251,8 @@ fn the_hash_after_a_repair_is_that_of_the_right_rows() {
     damaged.balances[0].available = Money::from(1);
     assert_eq!(compare(&parts, &damaged).2, rows.state_hash);
     // It was changed with the row, as by a flush that went wrong.
-    let change = hash::of_balance(&damaged.balances[0])
-        .wrapping_sub(hash::of_balance(&rows.balances[0]));
+    let change =
+        hash::of_balance(&damaged.balances[0]).wrapping_sub(hash::of_balance(&rows.balances[0]));
     damaged.state_hash = rows.state_hash.wrapping_add(change);
     let (findings, repairs, hash) = compare(&parts, &damaged);
     assert_eq!((repairs, hash), (1, rows.state_hash));
