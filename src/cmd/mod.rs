@@ -23,6 +23,7 @@ mod inspect_balance;
 mod inspect_command;
 mod migrate;
 mod reconcile;
+mod replay;
 mod seed;
 mod serve_grpc;
 mod service;
@@ -108,6 +109,7 @@ pub enum Command {
     Assets(assets::Args),
     Shards(shards::Args),
     Reconcile(reconcile::Args),
+    Replay(replay::Args),
     Seed(seed::Args),
     Chaos(chaos::Args),
     Config(config::Args),
@@ -130,6 +132,7 @@ impl Command {
             | Self::Assets(_)
             | Self::Shards(_)
             | Self::Reconcile(_)
+            | Self::Replay(_)
             | Self::Seed(_)
             | Self::Chaos(_)
             | Self::Config(_)
@@ -171,6 +174,7 @@ async fn dispatch(command: Command, ctx: Ctx) -> Result<()> {
         Command::Assets(args) => assets::run(args, ctx).await,
         Command::Shards(args) => shards::run(args, ctx).await,
         Command::Reconcile(args) => reconcile::run(args, ctx).await,
+        Command::Replay(args) => replay::run(args, ctx).await,
         Command::Seed(args) => seed::run(args, ctx).await,
         Command::Chaos(args) => chaos::run(args, ctx).await,
         Command::Config(args) => config::run(args, ctx),

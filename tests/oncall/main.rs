@@ -33,3 +33,4 @@ mod pause;
 mod rebase;
 mod reconcile;
 mod recover;
+mod replay;

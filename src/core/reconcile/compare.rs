@@ -301,8 +301,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// As a row would say it; `None`: beyond what a row can hold.
-pub fn balance_of_cell(cell: &super::fold::Cell) -> Option<Balance> {
+fn balance_of_cell(cell: &super::fold::Cell) -> Option<Balance> {
     Some(Balance {
         account: AccountId(cell.account),
         asset: AssetId(cell.asset),

@@ -8,7 +8,6 @@ use super::{
     copy::Malformed,
     finding::{Finding, Kind},
     fold::Fold,
-    log::LogReport,
     numbers::{Numbers, Ranges},
     part::{self, Part},
     session::Snapshot,
@@ -18,7 +17,6 @@ use crate::core::{
     config,
     engine::Balance,
     interval_set::IntervalSet,
-    replay::Sources,
     store::BalanceRepair,
     types::{AccountId, AssetId, CommandId, Epoch, Money, Position, Sequence, ShardId},
 };
@@ -55,8 +53,6 @@ pub struct ShardReport {
     pub parked: u64,
     /// What there is of each asset.
     pub totals: BTreeMap<AssetId, Total>,
-    /// What was replayed, if it was asked for and could be.
-    pub log: Option<LogReport>,
     /// Nothing of the journal is damaged.
     pub is_whole: bool,
     /// Balance rows that the journal can repair: none where it is damaged itself.
@@ -95,7 +91,7 @@ pub async fn compare(
     settings: &config::Postgres,
     assets: &Assets,
     shard: ShardId,
-    (only, log): (Option<AccountId>, Option<Sources>),
+    only: Option<AccountId>,
     watch: &Watch,
 ) -> Result<ShardReport, Error> {
     let snapshot = Snapshot::begin(settings).await?;
@@ -128,7 +124,6 @@ pub async fn compare(
         oldest_pending: None,
         parked: 0,
         totals: BTreeMap::new(),
-        log: None,
         is_whole: comparison.is_whole,
         repairs: Vec::new(),
         repaired_hash: head.state_hash,
@@ -147,14 +142,6 @@ pub async fn compare(
     // Of one account alone it cannot be said that nothing else is wrong with the shard.
     if only.is_none() {
         report.repairs = std::mem::take(&mut comparison.repairs);
-    }
-    if let Some(sources) = log.filter(|_| only.is_none()) {
-        let end = (report.next_position, head.state_hash);
-        let mut fold = comparison.fold;
-        // Whatever the server keeps for the snapshot may go.
-        work.snapshot.end().await;
-        report.log = super::log::compare(&sources, shard, end, &mut fold, assets, watch).await?;
-        work.tell(&mut fold).await;
     }
     Ok(report)
 }

@@ -47,6 +47,14 @@ pub(super) async fn begin(sources: &Sources, shard: ShardId, until: Until) -> Re
         };
     };
     let generation = row.next_position.generation();
+    let end = Position::new(generation, high);
+    if end < row.next_position && matches!(until, Until::Position(to) if to > end) {
+        let next = row.next_position;
+        return Err(Error::Differs(format!(
+            "the log of shard {shard} ends at {end}, but {next} is next to be applied: it was made \
+             anew, or lost records; `axs shards rebase` goes on with it"
+        )));
+    }
     within(until, Position::new(generation, 0), high)?;
     if (generation, low) == (0, 0) {
         return Ok(nothing(shard));
@@ -64,8 +72,9 @@ pub(super) async fn begin(sources: &Sources, shard: ShardId, until: Until) -> Re
     let mut fold = Fold::new(shard);
     fold.read(store, from, until).await?;
     if from > row.next_position && fold.next == from {
-        // Records between the two are gone, and were not applied.
+        // Records between the two are gone, and were never applied: nothing can follow.
         fold.next = row.next_position;
+        fold.is_over = true;
     }
     fold.end()
 }

@@ -247,7 +247,8 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_the_lowest_numbers_go_first() {
-        let bytes_max = 4 * PAGE_BYTES;
+        // Three pages, full.
+        let bytes_max = 16 * PAGE_BYTES;
         let mut targets = Targets::new(bytes_max);
         let entries = [entry(0, Money::from(5), Money::ZERO)];
         for number in 1..=PAGE * 10 {

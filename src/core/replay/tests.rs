@@ -165,7 +165,8 @@ async fn a_replay_ends_with_the_state_that_the_leader_has() {
     let row = led.applied().await;
     let until = Until::Position(row.next_position);
     let mut outcomes = Vec::new();
-    let replay = shard(&led.sources(), SHARD, until, |batch| {
+    let sources = led.sources();
+    let replay = shard(&sources, SHARD, until, |batch| {
         outcomes.extend(batch.decided().map(|(decision, entries)| {
             (
                 decision.outcome.clone(),
@@ -181,8 +182,11 @@ async fn a_replay_ends_with_the_state_that_the_leader_has() {
     assert_eq!(*replay.applied(), row.applied);
     assert_eq!(replay.applied_at(), row.applied_at);
     assert_eq!(replay.passed_at(), row.passed_at);
-    let stored = led.axs.store.results(SHARD, Position::ZERO, usize::MAX);
-    let stored: Vec<_> = stored.await.expect("in memory");
+    let store = &led.axs.store;
+    let stored = store
+        .results(SHARD, Position::ZERO, usize::MAX)
+        .await
+        .expect("in memory");
     assert_eq!(stored.len(), commands.len());
     let stored = stored
         .into_iter()

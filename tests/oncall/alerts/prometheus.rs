@@ -1,5 +1,5 @@
-//! A Prometheus of a test's own: it scrapes the processes of a cluster with the rules that AXS
-//! ships, in which only durations and thresholds are shortened: no test waits for minutes.
+//! A Prometheus of a test's own: it scrapes the processes of a cluster with the rules that AXS ships,
+//! in which only durations and thresholds are shortened, so that no test waits for minutes.
 
 use std::{
     collections::BTreeMap,
