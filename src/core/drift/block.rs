@@ -23,6 +23,17 @@ const BLOCK_SIZE: u32 = 16;
 /// An acceptance may take so long; then it is tried again with the next look, under the same key.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// What became of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blocked {
+    /// Accepted now.
+    Now(CommandId),
+    /// Accepted before: whoever unblocked the account since meant it.
+    Before(CommandId),
+    /// Its key is that of another command: somebody submits under our name.
+    Taken(CommandId),
+}
+
 /// Submits blocks for the detectors of a process.
 pub(super) struct Blocker {
     store: Store,
@@ -39,12 +50,8 @@ impl Blocker {
         }
     }
 
-    /// The command that blocks the account, and whether it was accepted now; else why not.
-    pub async fn block(
-        &self,
-        account: AccountId,
-        key: String,
-    ) -> Result<(CommandId, bool), String> {
+    /// What became of the command that blocks the account; else why it is to be tried again.
+    pub async fn block(&self, account: AccountId, key: String) -> Result<Blocked, String> {
         let writer = self.writer().await?;
         let message = proto::Command {
             idempotency_key: key,
@@ -60,8 +67,9 @@ impl Blocker {
         let receivers = receivers.map_err(|error| error.to_string())?;
         let answer = receivers.into_iter().next().expect("one for each command");
         match timeout(ANSWER_WITHIN, answer).await {
-            Ok(Ok(Answer::Accepted(id))) => Ok((id, true)),
-            Ok(Ok(Answer::Duplicate(id) | Answer::Conflict(id))) => Ok((id, false)),
+            Ok(Ok(Answer::Accepted(id))) => Ok(Blocked::Now(id)),
+            Ok(Ok(Answer::Duplicate(id))) => Ok(Blocked::Before(id)),
+            Ok(Ok(Answer::Conflict(id))) => Ok(Blocked::Taken(id)),
             Ok(Ok(refused)) => Err(format!("BLOCK_ACCOUNT was not accepted: {refused:?}")),
             Ok(Err(_)) | Err(_) => Err("BLOCK_ACCOUNT was not answered in time".into()),
         }

@@ -13,7 +13,8 @@ use tokio::{
 };
 
 use super::{
-    Inner, Question,
+    Inner, Question, SOURCE,
+    block::Blocked,
     plan::{Before, Plan, confirmed, differences},
 };
 use crate::core::{
@@ -250,7 +251,7 @@ impl Watch {
             }
             _ if !is_open => None,
             _ => match self.block(finding).await {
-                Ok(id) => Some(id),
+                Ok(by) => by,
                 Err(error) => {
                     tracing::warn!(shard = %self.shard, account = %finding.account, error,
                         "the account is not blocked yet");
@@ -263,15 +264,23 @@ impl Watch {
         Ok(())
     }
 
-    async fn block(&self, finding: &Finding) -> Result<CommandId, String> {
+    /// The command that blocks the account, if one does.
+    async fn block(&self, finding: &Finding) -> Result<Option<CommandId>, String> {
         let account = finding.account;
         let key = format!("{account}/{}/{}", self.code(finding), finding.version);
-        let (id, is_new) = self.inner.blocker.block(account, key).await?;
-        if is_new {
-            tracing::warn!(shard = %self.shard, %account, command = %id,
-                "blocked; once its balances are right, UNBLOCK_ACCOUNT opens it again");
-        }
-        Ok(id)
+        Ok(match self.inner.blocker.block(account, key).await? {
+            Blocked::Now(id) => {
+                tracing::warn!(shard = %self.shard, %account, command = %id,
+                    "blocked; once its balances are right, UNBLOCK_ACCOUNT opens it again");
+                Some(id)
+            }
+            Blocked::Before(id) => Some(id),
+            Blocked::Taken(id) => {
+                tracing::error!(shard = %self.shard, %account, command = %id,
+                    "not blocked: its key is taken; who submits as source `{SOURCE}`?");
+                None
+            }
+        })
     }
 
     fn code(&self, finding: &Finding) -> String {

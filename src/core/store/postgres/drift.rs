@@ -121,17 +121,15 @@ statement! {
         WHERE id = ANY ($1) AND whole_at IS NULL RETURNING id"
 }
 
-type LookRow = (
-    (i64, i64, Option<i16>),
-    (
-        Option<i32>,
-        Option<Number>,
-        Option<Number>,
-        Option<i64>,
-        Option<i64>,
-    ),
-    (Option<Number>, Option<Number>, Option<i64>),
+type RowColumns = (
+    Option<i32>,
+    Option<Number>,
+    Option<Number>,
+    Option<i64>,
+    Option<i64>,
 );
+type EntryColumns = (Option<Number>, Option<Number>, Option<i64>);
+type LookRow = ((i64, i64, Option<i16>), RowColumns, EntryColumns);
 type FindingRow = (
     (i64, PgTimestamp, i64, i64, i32, i16),
     (i64, String, String, bool, Option<PgTimestamp>, Option<i64>),
@@ -228,14 +226,8 @@ fn status_from_sql(status: i16) -> Result<AccountStatus, Error> {
 
 fn standing_balance(
     account: AccountId,
-    (asset, available, frozen, version, last): (
-        Option<i32>,
-        Option<Number>,
-        Option<Number>,
-        Option<i64>,
-        Option<i64>,
-    ),
-    entry: (Option<Number>, Option<Number>, Option<i64>),
+    (asset, available, frozen, version, last): RowColumns,
+    entry: EntryColumns,
 ) -> Result<Option<StandingBalance>, Error> {
     let (Some(asset), Some(available), Some(frozen), Some(version), Some(last)) =
         (asset, available, frozen, version, last)
