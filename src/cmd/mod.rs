@@ -96,6 +96,7 @@ pub enum LogFormat {
 }
 
 #[derive(Subcommand)]
+#[expect(clippy::enum_variant_names, reason = "one of them inspects commands")]
 pub enum Command {
     Dev(dev::Args),
     Submit(submit::Args),

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -13,7 +12,7 @@ use crate::core::{
     cache::Cache,
     config,
     drift::Detector,
-    leader::{self, Leader, Phase, Status, Why},
+    leader::{self, Leader, Why},
     log::Log,
     registry::Registry,
     startup::{self, Error},
@@ -25,9 +24,12 @@ mod driver;
 mod metrics;
 pub(in crate::core) mod publish;
 pub(in crate::core) mod refresh;
+mod shards;
 mod spread;
 
 use driver::{Driver, Order, SteppedDown};
+
+pub use shards::Shards;
 
 /// How often the coordinator looks at the shards.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -61,72 +63,6 @@ pub struct Parts {
     pub registry: Registry,
     /// Unique per process, such as `host:pid:nonce`.
     pub name: String,
-}
-
-/// What the shards of this process are doing; shared with health checks.
-#[derive(Clone, Default)]
-pub struct Shards {
-    statuses: Arc<Mutex<BTreeMap<ShardId, Status>>>,
-    lost: Arc<Mutex<BTreeSet<ShardId>>>,
-}
-
-impl Shards {
-    /// By shard, as of the last change.
-    pub fn statuses(&self) -> BTreeMap<ShardId, Status> {
-        self.statuses
-            .lock()
-            .expect("nothing panics while it is held")
-            .clone()
-    }
-
-    /// Shards led now.
-    pub fn leading(&self) -> Vec<ShardId> {
-        let is_leading = |status: &Status| status.phase == Phase::Leading;
-        self.statuses()
-            .into_iter()
-            .filter(|(_, status)| is_leading(status))
-            .map(|(id, _)| id)
-            .collect()
-    }
-
-    /// Shards that need an operator.
-    pub fn stopped(&self) -> Vec<ShardId> {
-        let is_stopped = |status: &Status| status.phase == Phase::Stopped;
-        self.statuses()
-            .into_iter()
-            .filter(|(_, status)| is_stopped(status))
-            .map(|(id, _)| id)
-            .collect()
-    }
-
-    /// Shards that another leader took over while this process led them, and that it does not lead
-    /// again.
-    pub fn lost(&self) -> BTreeSet<ShardId> {
-        self.lost
-            .lock()
-            .expect("nothing panics while it is held")
-            .clone()
-    }
-
-    fn note_lost(&self, shard: ShardId) {
-        self.lost
-            .lock()
-            .expect("nothing panics while it is held")
-            .insert(shard);
-    }
-
-    fn set(&self, shard: ShardId, status: Status) {
-        if status.phase == Phase::Leading {
-            self.lost
-                .lock()
-                .expect("nothing panics while it is held")
-                .remove(&shard);
-        }
-        self.statuses
-            .lock()
-            .expect("nothing panics while it is held")
-            .insert(shard, status);
-    }
 }
 
 /// Leads this process's share of the shards until `shutdown`; then hands them over and returns.
