@@ -197,7 +197,7 @@ fn in_log(life: &Life) -> Option<(&'static str, String)> {
             let first = positions.first()?;
             let before = (first.offset() - next.offset()).max(0);
             let detail = format!(
-                "position {first}, {before} records behind what is applied{}",
+                "position {first}, {before} records before it are not applied{}",
                 match positions.len() {
                     1 => String::new(),
                     count => format!("; {count} times"),
