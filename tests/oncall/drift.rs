@@ -74,7 +74,7 @@ struct Load {
 
 impl Load {
     fn start(cluster: &Cluster) -> Self {
-        const WAVES_MAX: usize = 10_000;
+        const WAVES_MAX: usize = 100_000;
         let stop = Arc::new(AtomicBool::new(false));
         let (server, stopped) = (cluster.server(), stop.clone());
         let file = wave(cluster, "wave", "CHANGE", "0.01");
