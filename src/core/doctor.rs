@@ -12,7 +12,7 @@ use crate::core::{
         kafka::admin::{self, Description},
     },
     store::{
-        self, Store,
+        self, ShardRow, Store,
         postgres::{self, SCHEMA_VERSION},
     },
 };
@@ -193,7 +193,11 @@ impl Checks {
                 }
             };
             count = rows.len();
+            if look == 0 {
+                self.paused(&rows);
+            }
             let free = rows.iter().filter(|row| row.lease_left.is_zero());
+            let free = free.filter(|row| row.paused_by.is_none());
             let free: BTreeSet<u16> = free.map(|row| row.shard.0).collect();
             let before = unled.take();
             let still = match before {
@@ -201,7 +205,7 @@ impl Checks {
                 None => free,
             };
             if still.is_empty() {
-                return self.fine("leaders", "every shard is led");
+                return self.fine("leaders", "every shard is led, or paused");
             }
             unled = Some(still);
             if look == 0 {
@@ -215,6 +219,21 @@ impl Checks {
             false => format!("nobody leads shards {}", names.join(", ")),
         };
         self.add("leaders", State::Warn, found, "start `axs consume`");
+    }
+
+    /// Shards that an operator lets nobody lead.
+    fn paused(&mut self, rows: &[ShardRow]) {
+        let paused = rows.iter().filter(|row| row.paused_by.is_some());
+        let names: Vec<String> = paused.map(|row| row.shard.to_string()).collect();
+        if !names.is_empty() {
+            let found = format!("shards {}", names.join(", "));
+            self.add(
+                "paused",
+                State::Warn,
+                found,
+                "`axs shards resume` lets them be led again",
+            );
+        }
     }
 
     async fn kafka(&mut self, settings: &Settings, shards: Option<u16>) {

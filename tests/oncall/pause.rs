@@ -71,6 +71,10 @@ async fn a_paused_shard_is_led_by_nobody_until_it_is_resumed() {
         );
     }
     assert_eq!(cluster.count(at).await, before, "nothing is applied");
+    let doctor = cluster.run(&["doctor"]).await;
+    let checks = doctor["checks"].as_array().expect("checks");
+    let paused = checks.iter().find(|check| check["name"] == "paused");
+    assert_eq!(paused.expect("it says so")["found"], "shards 0, 1, 2, 3");
 
     let resumed = cluster
         .run(&["shards", "resume", "--all", "--execute", "--yes"])

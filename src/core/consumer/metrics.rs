@@ -72,8 +72,13 @@ impl ShardMetrics {
             .set(status.epoch.map_or(0.0, |epoch| epoch.0 as f64));
         if let (Some(flushed), Some(published)) = (status.flushed_to, status.published_to) {
             self.next_offset.set(flushed.offset() as f64);
+            // What is left of an earlier generation is few, and cannot be counted by offsets.
+            let published = match flushed.generation() == published.generation() {
+                true => published.offset(),
+                false => 0,
+            };
             self.unpublished
-                .set((flushed.0 - published.0).max(0) as f64);
+                .set((flushed.offset() - published).max(0) as f64);
         }
         self.accounts_resident.set(status.accounts_resident as f64);
         self.records_unflushed.set(status.records_unflushed as f64);
