@@ -187,33 +187,31 @@ impl Replay {
         batch.entries.clear();
         batch.letters.clear();
         batch.items.clear();
-        loop {
-            if self.is_over || self.stands_at(until) {
-                return Ok(None);
-            }
-            if self.left.is_empty() && !self.read(until).await? {
-                return Ok(None);
-            }
-            let missing = self.machine.needs(&self.left);
-            if let (Some(store), false) = (&self.sources.store, missing.is_empty()) {
-                let request = LoadRequest {
-                    targets: missing,
-                    ..LoadRequest::default()
-                };
-                let loaded = store.load(self.shard, &request).await?;
-                self.machine.bring(loaded.targets);
-            }
-            let items = std::mem::take(&mut self.left);
-            let taken = self.machine.apply(&items, until, &mut batch);
-            batch.items = items;
-            self.left = batch.items.split_off(taken);
-            if taken == 0 {
-                self.is_over = matches!(until, Until::Time(_));
-                return Ok(None);
-            }
-            self.batch = batch;
-            return Ok(Some(&self.batch));
+        if self.is_over || self.stands_at(until) {
+            return Ok(None);
         }
+        if self.left.is_empty() && !self.read(until).await? {
+            return Ok(None);
+        }
+        let missing = self.machine.needs(&self.left);
+        if let (Some(store), false) = (&self.sources.store, missing.is_empty()) {
+            let request = LoadRequest {
+                targets: missing,
+                ..LoadRequest::default()
+            };
+            let loaded = store.load(self.shard, &request).await?;
+            self.machine.bring(loaded.targets);
+        }
+        let items = std::mem::take(&mut self.left);
+        let taken = self.machine.apply(&items, until, &mut batch);
+        batch.items = items;
+        self.left = batch.items.split_off(taken);
+        if taken == 0 {
+            self.is_over = matches!(until, Until::Time(_));
+            return Ok(None);
+        }
+        self.batch = batch;
+        Ok(Some(&self.batch))
     }
 
     fn stands_at(&self, until: Until) -> bool {
@@ -229,6 +227,12 @@ impl Replay {
                     self.left = fed.items;
                     self.last = Some(fed.last);
                     return Ok(true);
+                }
+                if next < feed.end {
+                    let (shard, end) = (self.shard, feed.end);
+                    return Err(Error::Differs(format!(
+                        "the log of shard {shard} has no records between {next} and {end}"
+                    )));
                 }
                 self.feed = None;
             }

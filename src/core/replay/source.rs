@@ -21,6 +21,8 @@ const FETCH_MAX: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// The parts of a stretch of the log.
 pub(super) struct Feed {
+    /// Behind the stretch.
+    pub end: Position,
     parts: mpsc::Receiver<Result<Part, Error>>,
 }
 
@@ -130,7 +132,7 @@ impl Source {
                 });
             }
         }
-        Feed { parts }
+        Feed { end, parts }
     }
 }
 

@@ -109,7 +109,7 @@ fn commands(assets: &Assets) -> Vec<Command> {
             continue;
         };
         commands.push(command);
-        if commands.len() % 10 == 0 {
+        if commands.len().is_multiple_of(10) {
             let named = commands.len() / 2;
             let target = &commands[named - 1];
             commands.push(Command {
