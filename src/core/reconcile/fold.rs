@@ -171,7 +171,13 @@ impl<'a> Fold<'a> {
     }
 
     fn command(&mut self, part: &Part, index: usize, entries: std::ops::Range<usize>) {
-        self.commands += 1;
+        let owners = || {
+            part.entry_account[entries.clone()]
+                .iter()
+                .chain([&part.account[index]])
+        };
+        let is_of = |only: u64| owners().any(|owner| owner.cast_unsigned() == only);
+        self.commands += u64::from(self.only.is_none_or(is_of));
         let id = CommandId::new(self.shard, Sequence(part.seq[index].cast_unsigned()));
         let found = self.findings.len();
         if self.only.is_none() {
