@@ -206,7 +206,7 @@ fn place_of_version(at: &Target, mut place: Value) -> Value {
 pub fn of_numbers(at: &Target) -> Vec<Damage> {
     let (shard, command) = (at.shard, at.command);
     let seq = command & ((1 << 48) - 1);
-    let row = format!("UPDATE shard_position SET applied = applied");
+    let row = "UPDATE shard_position SET applied = applied".to_owned();
     let of = |kind: &str| serde_json::json!({"kind": kind, "shard": shard, "command_id": command.to_string()});
     vec![
         damage(
