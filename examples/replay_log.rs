@@ -120,7 +120,11 @@ fn command(number: u64) -> Command {
         account,
         primary: Move {
             asset: AssetId(1),
-            available_delta: Money::from(if number % 3 == 0 { -amount } else { amount }),
+            available_delta: Money::from(if number.is_multiple_of(3) {
+                -amount
+            } else {
+                amount
+            }),
             frozen_delta: Money::ZERO,
         },
         fallback: None,
