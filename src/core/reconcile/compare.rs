@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{
     finding::{Finding, Kind, amount_of, balance_of},
-    fold::{Fold, Moved},
+    fold::Fold,
+    state::{Cell, Moved},
 };
 use crate::core::{
     assets::Assets,
@@ -301,7 +302,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-fn balance_of_cell(cell: &super::fold::Cell) -> Option<Balance> {
+fn balance_of_cell(cell: &Cell) -> Option<Balance> {
     Some(Balance {
         account: AccountId(cell.account),
         asset: AssetId(cell.asset),

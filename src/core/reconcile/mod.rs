@@ -5,7 +5,7 @@
 //! - `session` and `copy`: the snapshot, and rows as they arrive; `part`: a part of the journal;
 //! - `fold`: what balances and accounts must be; `numbers`: outcomes, commands and applied set;
 //!   `compare`: rows against the fold; `finding`: what differs, and where. These do no I/O;
-//! - `shard`: one shard, from its snapshot to its report; `cache`: the cache against the store;
+//! - `shard` and `accepted`: one shard, from its snapshot to its report; `cache`: the cache against the store;
 //! - `repair`: balance rows made as the journal says.
 
 use std::time::Duration;
@@ -19,6 +19,7 @@ use crate::core::{
     types::{AccountId, ShardId},
 };
 
+mod accepted;
 mod cache;
 mod compare;
 mod copy;
@@ -29,6 +30,7 @@ mod part;
 mod repair;
 pub(in crate::core) mod session;
 mod shard;
+mod state;
 
 pub use cache::{CacheReport, compare as compare_cache, repair as repair_cache};
 pub use compare::{REPAIRS_MAX, Total};
