@@ -7,7 +7,9 @@ use axs::core::{
     assets::Assets,
     cache::Cache,
     config::Settings,
+    log::{self, Log},
     reconcile::{self, CacheReport, Event, Request, ShardReport, Watch},
+    replay::{Source, Sources},
     store::Store,
     types::{AccountId, ShardId},
 };
@@ -44,7 +46,7 @@ Exit codes: 0 nothing differs, or not any more · 1 failure · 2 usage, or there
 something differs · 4 no such account · 5 a server is not available · 6 settings · 7 --execute needs
 --yes where nobody can be asked";
 
-/// Compare the journal with balances, commands, hashes and Redis
+/// Compare the journal with balances, commands, hashes, Redis and the log
 #[derive(clap::Args)]
 #[command(after_long_help = AFTER)]
 pub struct Args {
@@ -74,6 +76,8 @@ pub struct Args {
     #[command(flatten)]
     postgres: flags::Postgres,
     #[command(flatten)]
+    kafka: flags::Kafka,
+    #[command(flatten)]
     redis: flags::Redis,
 }
 
@@ -83,6 +87,8 @@ enum Against {
     Balance,
     /// The snapshots in Redis
     Redis,
+    /// A replay of the log; of whole shards, and with `balance`
+    Log,
 }
 
 impl Against {
@@ -90,6 +96,7 @@ impl Against {
         match self {
             Self::Balance => "balance",
             Self::Redis => "redis",
+            Self::Log => "log",
         }
     }
 }
@@ -110,7 +117,12 @@ struct Compared {
 }
 
 pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
-    let flags = [args.postgres.settings(), args.redis.settings()].concat();
+    let flags = [
+        args.postgres.settings(),
+        args.kafka.settings(),
+        args.redis.settings(),
+    ]
+    .concat();
     let settings = ctx.settings(flags)?.settings;
     let store = service::store(&settings, "axs-reconcile").await?;
     let count = service::shards(&settings, &store).await?;
@@ -121,11 +133,20 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     };
     let assets = store.assets().await?;
     let mut against = args.against.clone();
+    let log = match against.contains(&Against::Log) {
+        true => Some(sources(&args, &settings, &store, count).await?),
+        false => None,
+    };
+    if log.is_some() {
+        // The log is compared with the journal, which is folded for it anyway.
+        against.push(Against::Balance);
+    }
     against.sort_unstable();
     against.dedup();
     let request = Request {
         shards,
         account: args.account.map(AccountId),
+        log,
     };
     let work = Work {
         settings: &settings,
@@ -190,7 +211,9 @@ impl Work<'_> {
             found,
         };
         if compared.against.contains(&Against::Balance) {
-            let bar = ctx.ui.progress("commands", Some(self.commands().await?));
+            let passes = if self.request.log.is_some() { 2 } else { 1 };
+            let total = self.commands().await? * passes;
+            let bar = ctx.ui.progress("commands", Some(total));
             let (sender, events) = mpsc::channel(EVENTS_MAX);
             let watch = Watch(sender);
             let settings = &self.settings.postgres;
@@ -292,6 +315,26 @@ fn failure(error: reconcile::Error) -> anyhow::Error {
     }
 }
 
+/// The log, which must be the one in use.
+async fn sources(args: &Args, settings: &Settings, store: &Store, count: u16) -> Result<Sources> {
+    if args.account.is_some() {
+        let message = "the log is replayed for whole shards, not for an account";
+        return Err(Failure::new(Exit::Usage, message)
+            .hint("give --shard in place of --account")
+            .into());
+    }
+    if settings.kafka.brokers.is_none() {
+        return Err(service::missing("kafka.brokers", "--kafka-brokers").into());
+    }
+    // First: topics of another name that do not exist are not to be made.
+    service::topics(store, &settings.kafka.topic_prefix).await?;
+    let log = log::kafka::Log::connect(&settings.kafka, count, "axs-reconcile").await?;
+    Ok(Sources {
+        source: Source::Log(Log::Kafka(log)),
+        store: Some(store.clone()),
+    })
+}
+
 fn no_redis() -> Failure {
     service::missing("redis.url", "--redis-url")
 }
@@ -310,7 +353,7 @@ async fn next(
 ) -> Option<reconcile::Finding> {
     loop {
         match events.recv().await? {
-            Event::Read(steps) | Event::Cached(steps) => bar.add(steps),
+            Event::Read(steps) | Event::Cached(steps) | Event::Replayed(steps) => bar.add(steps),
             Event::Found(finding) => return Some(finding),
         }
     }

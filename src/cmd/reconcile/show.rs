@@ -36,6 +36,7 @@ pub fn show(ctx: &Ctx, compared: &Compared, assets: &Assets, after: Option<(&Don
     if !compared.caches.is_empty() {
         caches(ctx, &compared.caches);
     }
+    logs(ctx, &compared.shards);
     if !totals.is_empty() {
         assets_table(ctx, assets, &totals);
     }
@@ -101,6 +102,30 @@ fn caches(ctx: &Ctx, caches: &[(ShardId, CacheReport)]) {
         ctx.ui
             .note("so much of Redis differs that the rest was not looked at");
     }
+}
+
+fn logs(ctx: &Ctx, shards: &[ShardReport]) {
+    if shards.iter().all(|it| it.log.is_none()) {
+        return;
+    }
+    let mut table = Table::new(["shard>", "log from>", "commands>", "begun with"]);
+    for (shard, it) in shards
+        .iter()
+        .filter_map(|it| Some((it.shard, it.log.as_ref()?)))
+    {
+        let begun = if it.is_from_journal {
+            "the journal"
+        } else {
+            "nothing"
+        };
+        table.row([
+            shard.to_string(),
+            it.from.to_string(),
+            count(it.commands),
+            begun.into(),
+        ]);
+    }
+    ctx.ui.table(table);
 }
 
 fn assets_table(ctx: &Ctx, assets: &Assets, totals: &BTreeMap<AssetId, Total>) {
@@ -171,6 +196,9 @@ pub fn advice(compared: &Compared, is_exported: bool) -> String {
     }
     if found.has(|kind| kind == Kind::Redis) {
         advice.push("`axs reconcile --against redis --execute` writes Redis again".into());
+    }
+    if found.has(|kind| kind == Kind::Log) {
+        advice.push("`axs replay --shard S --diff postgres` compares command by command".into());
     }
     if advice.is_empty() {
         advice.push("nothing derives this: see docs/operations.md".into());
@@ -265,6 +293,11 @@ fn shard(it: &ShardReport) -> Value {
         "oldest_pending_ms": it.oldest_pending.map(millis),
         "parked": it.parked,
         "journal_is_whole": it.is_whole,
+        "log": it.log.as_ref().map(|log| json!({
+            "from": log.from.to_string(),
+            "is_from_journal": log.is_from_journal,
+            "commands": log.commands,
+        })),
         "state_hash": format!("{:032x}", it.state_hash),
     })
 }

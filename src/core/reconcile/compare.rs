@@ -302,7 +302,8 @@ impl<'a> Comparison<'a> {
     }
 }
 
-fn balance_of_cell(cell: &Cell) -> Option<Balance> {
+/// As a row would say it; `None`: beyond what a row can hold.
+pub fn balance_of_cell(cell: &Cell) -> Option<Balance> {
     Some(Balance {
         account: AccountId(cell.account),
         asset: AssetId(cell.asset),

@@ -15,7 +15,9 @@ use tokio::task::JoinSet;
 
 use crate::core::{
     assets::Assets,
-    config, store,
+    config,
+    replay::Sources,
+    store,
     types::{AccountId, ShardId},
 };
 
@@ -25,16 +27,20 @@ mod compare;
 mod copy;
 mod finding;
 mod fold;
+mod log;
 mod numbers;
 mod part;
 mod repair;
 pub(in crate::core) mod session;
 mod shard;
 mod state;
+#[cfg(test)]
+mod tests;
 
 pub use cache::{CacheReport, compare as compare_cache, repair as repair_cache};
 pub use compare::{REPAIRS_MAX, Total};
 pub use finding::{Finding, Kind, amount_of, balance_of};
+pub use log::LogReport;
 pub use repair::{Repaired, balances as repair_balances};
 pub use shard::ShardReport;
 
@@ -77,12 +83,14 @@ impl From<copy::Malformed> for Error {
 }
 
 /// What to compare.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Request {
     /// These shards.
     pub shards: Vec<ShardId>,
     /// Of this account only; then `shards` is its shard.
     pub account: Option<AccountId>,
+    /// With a replay of this log too. Not of one account.
+    pub log: Option<Sources>,
 }
 
 /// What happens meanwhile.
@@ -92,6 +100,8 @@ pub enum Event {
     Read(u64),
     /// So many accounts more were compared with the cache.
     Cached(u64),
+    /// So many commands of the log were decided once more.
+    Replayed(u64),
     /// Something differs.
     Found(Finding),
 }
@@ -125,10 +135,10 @@ pub async fn run(
             && let Some(shard) = left.next()
         {
             let (settings, assets) = (settings.clone(), assets.clone());
-            let (account, watch) = (request.account, watch.clone());
-            running.spawn(async move {
-                shard::compare(&settings, &assets, shard, account, &watch).await
-            });
+            let (with, watch) = ((request.account, request.log.clone()), watch.clone());
+            running.spawn(
+                async move { shard::compare(&settings, &assets, shard, with, &watch).await },
+            );
         }
         match running.join_next().await {
             Some(Ok(report)) => reports.push(report?),

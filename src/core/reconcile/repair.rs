@@ -68,7 +68,7 @@ async fn repair(
     hand_over(store, shard, act).await?;
     // Nobody looks on: what differs was shown before.
     let (sender, _) = mpsc::channel(1);
-    let report = shard::compare(settings, assets, shard, None, &Watch(sender)).await?;
+    let report = shard::compare(settings, assets, shard, (None, None), &Watch(sender)).await?;
     let ShardReport { repairs, .. } = &report;
     if !repairs.is_empty() {
         let place = (shard, report.epoch, report.next_position);

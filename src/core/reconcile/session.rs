@@ -45,6 +45,12 @@ impl Snapshot {
         Ok(Self { client })
     }
 
+    /// Ends it before its connection ends.
+    pub async fn end(&self) {
+        // A connection that is lost has ended it too.
+        let _ = self.client.batch_execute("COMMIT").await;
+    }
+
     /// Rows of a statement whose answer is small.
     pub async fn query(
         &self,

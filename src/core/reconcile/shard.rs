@@ -8,6 +8,7 @@ use super::{
     copy::Malformed,
     finding::Finding,
     fold::Fold,
+    log::LogReport,
     part::{self, Part},
     session::Snapshot,
 };
@@ -16,6 +17,7 @@ use crate::core::{
     config,
     engine::Balance,
     interval_set::IntervalSet,
+    replay::Sources,
     store::BalanceRepair,
     types::{AccountId, AssetId, Epoch, Money, Position, ShardId},
 };
@@ -47,6 +49,8 @@ pub struct ShardReport {
     pub parked: u64,
     /// What there is of each asset.
     pub totals: BTreeMap<AssetId, Total>,
+    /// What was replayed, if it was asked for and could be.
+    pub log: Option<LogReport>,
     /// Nothing of the journal is damaged.
     pub is_whole: bool,
     /// Balance rows that the journal can repair: none where it is damaged itself.
@@ -86,7 +90,7 @@ pub async fn compare(
     settings: &config::Postgres,
     assets: &Assets,
     shard: ShardId,
-    only: Option<AccountId>,
+    (only, log): (Option<AccountId>, Option<Sources>),
     watch: &Watch,
 ) -> Result<ShardReport, Error> {
     let snapshot = Snapshot::begin(settings).await?;
@@ -119,6 +123,7 @@ pub async fn compare(
         oldest_pending: None,
         parked: 0,
         totals: BTreeMap::new(),
+        log: None,
         is_whole: comparison.is_whole,
         repairs: Vec::new(),
         repaired_hash: head.state_hash,
@@ -137,6 +142,14 @@ pub async fn compare(
     // Of one account alone it cannot be said that nothing else is wrong with the shard.
     if only.is_none() {
         report.repairs = std::mem::take(&mut comparison.repairs);
+    }
+    if let Some(sources) = log.filter(|_| only.is_none()) {
+        let end = (report.next_position, head.state_hash);
+        let mut fold = comparison.fold;
+        // Whatever the server keeps for the snapshot may go.
+        work.snapshot.end().await;
+        report.log = super::log::compare(&sources, shard, end, &mut fold, assets, watch).await?;
+        work.tell(&mut fold).await;
     }
     Ok(report)
 }

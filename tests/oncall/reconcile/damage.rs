@@ -252,3 +252,20 @@ pub fn of_numbers(at: &Target) -> Vec<Damage> {
         ),
     ]
 }
+
+/// The last entry of the balance and its row together, so that neither says anything of the other.
+pub fn all_through(at: &Target) -> String {
+    let (shard, balance) = (at.shard, at.balance());
+    let (account, asset) = (at.account, at.asset_id);
+    format!(
+        "UPDATE journal j SET entry_available_delta[e.n] = entry_available_delta[e.n] + 1,
+                entry_available_after[e.n] = entry_available_after[e.n] + 1
+            FROM (SELECT j.flush_from, j.part, e.n::int AS n
+                FROM journal j, unnest(j.entry_account_id, j.entry_asset_id, j.entry_version)
+                    WITH ORDINALITY AS e (account, asset, version, n)
+                WHERE j.shard = {shard} AND e.account = {account} AND e.asset = {asset}
+                    AND e.version = (SELECT version FROM balance WHERE {balance})) AS e
+            WHERE j.shard = {shard} AND (j.flush_from, j.part) = (e.flush_from, e.part);
+         UPDATE balance SET available = available + 1 WHERE {balance}"
+    )
+}

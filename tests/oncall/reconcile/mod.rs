@@ -80,6 +80,14 @@ async fn nothing_is_reported_under_load_and_take_overs() {
     let document = assert_clean(&cluster, &all).await;
     let count = cluster.count("SELECT count(*) FROM entry").await;
     assert_eq!(sum(&document, "shards", "entries"), count.unsigned_abs());
+    let with_log = assert_clean(&cluster, &["--against", "log"]).await;
+    let replayed: u64 = with_log["shards"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|it| it["log"]["commands"].as_u64().expect("a figure"))
+        .sum();
+    assert_eq!(replayed, sum(&document, "shards", "commands"));
     let count = cluster.count("SELECT count(*) FROM account").await;
     assert_eq!(sum(&document, "shards", "accounts"), count.unsigned_abs());
     assert_eq!(sum(&document, "redis", "accounts"), count.unsigned_abs());
@@ -152,5 +160,19 @@ async fn damage_of_each_kind_is_reported_at_its_place() {
         assert_eq!(code, 3, "{act}");
         put_back(&sql).await;
     }
-    assert_clean(&cluster, &[]).await;
+    let with_log = ["--against", "log"];
+    assert_clean(&cluster, &with_log).await;
+    // A journal that was changed all through agrees with everything but the hash and the log.
+    let act = damage::all_through(&at);
+    sql.batch_execute(&act).await.expect("damage is done");
+    let (code, document) = reconcile(&cluster, &with_log).await;
+    let findings = document["findings"].as_array().expect("a list");
+    let expected = serde_json::json!({"kind": "LOG", "shard": at.shard,
+        "account_id": at.account.to_string(), "asset": at.asset});
+    assert!(findings.iter().any(|it| has(it, &expected)), "{document:#}");
+    assert_eq!(
+        document["kinds"],
+        serde_json::json!({"LOG": 1, "STATE_HASH": 1})
+    );
+    assert_eq!(code, 3);
 }
