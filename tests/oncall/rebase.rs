@@ -35,6 +35,14 @@ async fn nothing_is_lost(cluster: &Cluster, stream: &Stream, reports: &[Report])
     let broken = laws::broken(&cluster.database.session().await).await;
     assert_eq!(broken.expect("the laws can be asked"), []);
     redis_agrees(cluster, true).await;
+    // As an operator would look.
+    let against = ["reconcile", "--all", "--against", "balance,redis,log"];
+    cluster.run(&against).await;
+    for shard in 0..SHARDS {
+        let shard = shard.to_string();
+        let replay = ["replay", "--shard", &shard, "--diff", "postgres,redis"];
+        cluster.run(&replay).await;
+    }
 }
 
 async fn generations(cluster: &Cluster) -> Vec<i64> {

@@ -3,11 +3,20 @@
 
 use std::collections::BTreeMap;
 
-use axs::core::chaos::laws;
+use axs::core::{
+    chaos::laws,
+    command::record,
+    log::{NewRecord, Record},
+    shards::recover,
+    types::{Position, ShardId, Timestamp},
+};
 
 use crate::{
     audit::redis_agrees,
     cluster::{Cluster, Options},
+    database::Database,
+    fixture::Topics,
+    ledger::{Leader, Writer, change},
     member::{PATIENCE, eventually},
     stack::Stack,
     stream::{Outcome, Stream},
@@ -125,6 +134,70 @@ async fn a_database_restored_to_an_earlier_copy_loses_nothing_that_the_log_has()
     let broken = laws::broken(&cluster.database.session().await).await;
     assert_eq!(broken.expect("the laws can be asked"), []);
     redis_agrees(&cluster, true).await;
+    // As an operator would look.
+    let against = ["reconcile", "--all", "--against", "balance,redis,log"];
+    cluster.run(&against).await;
+    for shard in 0..SHARDS {
+        let shard = shard.to_string();
+        let replay = ["replay", "--shard", &shard, "--diff", "postgres,redis"];
+        cluster.run(&replay).await;
+    }
+}
+
+/// A copy from before a rebase: the log is another one than the copy has applied, and all of it
+/// may be unknown. One of the same log: what is behind the copy's position.
+#[tokio::test]
+async fn a_log_that_the_copy_has_not_applied_is_read_from_its_beginning() {
+    const SHARD: ShardId = ShardId(1);
+    let database = Database::migrated(SHARDS).await;
+    let topics = Topics::create(SHARDS).await;
+    let (store, log) = (database.store().await, topics.log().await);
+    let mut writer = Writer::new(&store);
+    let mut records = Vec::new();
+    for number in 0..5 {
+        let command = change(7, &format!("lost-{number}"), 1, 1, 0);
+        let command = writer.number(SHARD, command).await;
+        records.push(NewRecord {
+            shard: SHARD,
+            account: Some(command.account),
+            value: record::encode_command(&command),
+            command: command.id.map(|id| (id, command.content_hash)),
+            source: command.source.clone(),
+            time: Timestamp(0),
+        });
+    }
+    assert_eq!(log.append(records).await, vec![Ok(()); 5]);
+    let mut reader = log
+        .open(SHARD, Position::ZERO, None)
+        .await
+        .expect("a reader");
+    let mut anchors = Vec::new();
+    while anchors.len() < 5 {
+        let some = reader.fetch(10, usize::MAX, PATIENCE).await;
+        anchors.extend(some.expect("records").iter().map(Record::anchor));
+    }
+    let mut leader = Leader::acquire(&store, SHARD).await;
+    for (anchor, from, unknown) in [(anchors[0], 0, 5), (anchors[3], 4, 1)] {
+        for at in 0..2 {
+            leader.tick(Timestamp(at));
+        }
+        leader.flush.anchor = anchor;
+        leader.commit(&store).await;
+        let mut rows = store.shard_rows().await.expect("rows");
+        let row = rows.swap_remove(usize::from(SHARD.0));
+        let sources = recover::Sources {
+            store: &store,
+            log: &log,
+            cache: None,
+            results: &[],
+        };
+        let finding = recover::find(&sources, row, |_| {})
+            .await
+            .expect("a finding");
+        assert_eq!((finding.from, finding.range), (from, (0, 5)));
+        assert_eq!(finding.diverges(), from == 0);
+        assert_eq!(finding.unknown.count(), unknown);
+    }
 }
 
 /// Redis loses everything under load.

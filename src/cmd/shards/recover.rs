@@ -177,8 +177,7 @@ fn show(ctx: &Ctx, findings: &[Finding], running: &[String], is_all: bool) {
 
 fn note(finding: &Finding) -> &'static str {
     match finding {
-        finding if finding.is_cut() => "records were lost: `axs shards rebase` has to follow",
-        finding if finding.is_short() => "another log: `axs shards rebase` has to follow",
+        finding if finding.diverges() => "does not fit the log: `axs shards rebase` has to follow",
         finding if finding.went_back() => "went back in time",
         _ => "nothing has seen more than it",
     }
@@ -196,7 +195,7 @@ async fn finish(ctx: &Ctx, store: &Store, findings: &[Finding], adopted: &[u64])
             count(*adopted),
         ));
     }
-    let needs_rebase = findings.iter().any(|it| it.is_cut() || it.is_short());
+    let needs_rebase = findings.iter().any(Finding::diverges);
     ctx.ui.note(match needs_rebase {
         true => "next: `axs shards rebase --all`, then start every process",
         false => "next: start every process, then look with `axs shards list` and `axs doctor`",

@@ -101,7 +101,10 @@ pub struct Finding {
     pub row: ShardRow,
     /// First offset of the log, and the one behind its last record.
     pub range: (i64, i64),
-    /// Records of the log from `next_position` on.
+    /// The offset that it is read from: where the database stands, or its beginning if the record
+    /// before is not the one that the database has applied.
+    pub from: i64,
+    /// Records of the log from there on.
     pub records: u64,
     /// Numbers of the commands among them that have no row.
     pub unknown: IntervalSet,
@@ -112,14 +115,10 @@ pub struct Finding {
 }
 
 impl Finding {
-    /// Records between the database's position and the log's beginning are gone.
-    pub fn is_cut(&self) -> bool {
-        self.row.next_position.offset() < self.range.0
-    }
-
-    /// The log ends before the database's position: it is not the log that was applied.
-    pub fn is_short(&self) -> bool {
-        self.row.next_position.offset() > self.range.1
+    /// The shard cannot go on where the database stands: records that it had to apply are gone, or
+    /// it is another log than the one it has applied.
+    pub fn diverges(&self) -> bool {
+        self.from != self.row.next_position.offset()
     }
 
     /// Something has seen more than the database has.
@@ -161,8 +160,16 @@ pub async fn find(
     mut each: impl FnMut(u64),
 ) -> Result<Finding, Error> {
     let shard = row.shard;
+    let range = sources.log.range(shard).await?;
+    let next = row.next_position;
+    let from = match sources.log.open(shard, next, row.anchor).await {
+        Ok(_) => next.offset(),
+        Err(log::Error::Diverged(_)) => range.0,
+        Err(error) => return Err(error.into()),
+    };
     let mut finding = Finding {
-        range: sources.log.range(shard).await?,
+        range,
+        from,
         row,
         records: 0,
         unknown: IntervalSet::new(),
@@ -264,7 +271,7 @@ struct Items {
     records: u64,
 }
 
-/// The log from where the database stands, or from its beginning, to its end as of the finding.
+/// The log from where it is read to its end, both as of the finding.
 struct Beyond {
     reader: Option<log::Reader>,
     end: i64,
@@ -272,9 +279,9 @@ struct Beyond {
 
 impl Beyond {
     async fn open(log: &kafka::Log, finding: &Finding) -> Result<Self, log::Error> {
-        let (first, end) = finding.range;
-        let next = finding.row.next_position;
-        let from = Position::new(next.generation(), next.offset().max(first));
+        let (_, end) = finding.range;
+        let generation = finding.row.next_position.generation();
+        let from = Position::new(generation, finding.from);
         let log = Log::Kafka(log.clone());
         let reader = match from.offset() < end {
             true => Some(log.open(finding.row.shard, from, None).await?),
