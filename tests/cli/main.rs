@@ -137,6 +137,17 @@ fn a_reader_that_had_enough_is_no_error() {
     }
 }
 
+/// What a command prints on a terminal.
+fn on_terminal(axs: &Axs, command: &str) -> String {
+    let output = Command::new("script")
+        .args(["-qec", command, "/dev/null"])
+        .current_dir(axs.folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("script, of Debian's bsdutils, gives a terminal");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
 #[test]
 fn colours_are_for_terminals_unless_asked_for() {
     let axs = Axs::new().variable("TERM", "xterm-256color");
@@ -144,22 +155,26 @@ fn colours_are_for_terminals_unless_asked_for() {
     axs.run(&["config", "show", "--color", "never"]).is_plain();
     let ran = axs.run(&["config", "show", "--color", "always"]);
     assert!(ran.out.contains("\x1b[1m"), "{:?}", ran.out.lines().next());
-    let on_terminal = |variables: &str| {
-        let command = format!("{variables} {} config show", env!("CARGO_BIN_EXE_axs"));
-        let output = Command::new("script")
-            .args(["-qec", &command, "/dev/null"])
-            .current_dir(axs.folder.path())
-            .stdin(Stdio::null())
-            .output()
-            .expect("script, of Debian's bsdutils, gives a terminal");
-        String::from_utf8(output.stdout).expect("UTF-8")
-    };
+    let show = concat!(env!("CARGO_BIN_EXE_axs"), " config show");
     assert!(
-        on_terminal("TERM=xterm").contains("\x1b[1m"),
+        on_terminal(&axs, &format!("TERM=xterm {show}")).contains("\x1b[1m"),
         "bold on a terminal"
     );
     assert!(
-        !on_terminal("TERM=xterm NO_COLOR=1").contains("\x1b["),
+        !on_terminal(&axs, &format!("TERM=xterm NO_COLOR=1 {show}")).contains("\x1b["),
         "NO_COLOR"
     );
+}
+
+/// Containers and serial lines often have a terminal that says it has no columns.
+#[test]
+fn a_terminal_that_does_not_know_its_width_gets_whole_rows() {
+    let axs = Axs::new();
+    let show = concat!(env!("CARGO_BIN_EXE_axs"), " config show --color always");
+    let piped = axs.run(&["config", "show", "--color", "always"]).out;
+    let unknown = on_terminal(&axs, &format!("stty cols 0 && {show}"));
+    assert_eq!(unknown.replace('\r', ""), piped);
+    let narrow = on_terminal(&axs, &format!("stty cols 30 && {show}"));
+    let rows = |text: &str| text.lines().count();
+    assert!(rows(&narrow) > rows(&piped), "cells are wrapped: {narrow}");
 }

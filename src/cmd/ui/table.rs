@@ -38,7 +38,9 @@ impl Table {
     pub(super) fn render(self, ui: &Ui) -> String {
         let mut table = ComfyTable::new();
         table.load_style(presets::NOTHING);
-        table.set_content_arrangement(match ui.stdout_terminal {
+        // A terminal of a container or a serial line may say that it has no columns.
+        let has_width = table.width().is_some_and(|columns| columns > 0);
+        table.set_content_arrangement(match ui.stdout_terminal && has_width {
             true => ContentArrangement::Dynamic,
             false => ContentArrangement::Disabled,
         });
