@@ -52,7 +52,21 @@ fn every_subcommand_has_help_of_its_own() {
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     assert!(names.len() >= 12, "{names:?}");
+    let readme = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let readme = std::fs::read_to_string(readme).expect("it is there");
+    let rows: Vec<_> = readme
+        .lines()
+        .filter(|line| line.starts_with("| `"))
+        .collect();
     for name in names.into_iter().filter(|name| *name != "help") {
+        let in_row = |row: &&str| {
+            row.split('`')
+                .any(|code| code.split(' ').any(|it| it == name))
+        };
+        assert!(
+            rows.iter().any(|row| in_row(&row)),
+            "README.md has a row of {name}"
+        );
         let ran = axs.run(&[name, "--help"]);
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{name}");
         assert!(
