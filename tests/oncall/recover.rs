@@ -116,6 +116,8 @@ async fn a_database_restored_to_an_earlier_copy_loses_nothing_that_the_log_has()
         process.restart().await;
     }
     // Everything once more: what was answered before has its answer still.
+    let (code, _, error) = cluster.run_to_end(&[&RECOVER[..], &YES].concat()).await;
+    assert_eq!(code, 1, "the shards are led: {error}");
     let reports = cluster.send(&stream.commands, "applied");
     let now: BTreeMap<_, _> = reports
         .iter()

@@ -4,7 +4,7 @@ use anyhow::Result;
 use axs::core::{
     log,
     shards::recover::{self, Conflict, Finding, Sources},
-    store::{Known, Store},
+    store::{Known, ShardRow, Store},
 };
 use serde_json::{Value, json};
 
@@ -72,7 +72,7 @@ pub async fn run(act: &Act, ctx: &Ctx) -> Result<()> {
     {
         return Ok(());
     }
-    refuse_leaders(&findings)?;
+    refuse_leaders(&store.shard_rows().await?)?;
     let by = act.execution.act();
     let mut adopted = Vec::new();
     let mut progress = ctx.ui.progress("records read", None);
@@ -83,7 +83,10 @@ pub async fn run(act: &Act, ctx: &Ctx) -> Result<()> {
     for finding in &findings {
         recover::go_on(&store, finding, nonce()?, &by).await?;
     }
-    postgres.adopt_server(&by).await?;
+    // The others still have to be looked at.
+    if only.is_none() {
+        postgres.adopt_server(&by).await?;
+    }
     finish(ctx, &store, &findings, &adopted).await
 }
 
@@ -120,9 +123,8 @@ fn sentence(known: Known) -> &'static str {
     }
 }
 
-fn refuse_leaders(findings: &[Finding]) -> Result<()> {
-    let led = findings.iter().find(|it| !it.row.lease_left.is_zero());
-    let Some(row) = led.map(|finding| &finding.row) else {
+fn refuse_leaders(rows: &[ShardRow]) -> Result<()> {
+    let Some(row) = rows.iter().find(|row| !row.lease_left.is_zero()) else {
         return Ok(());
     };
     let message = format!(
