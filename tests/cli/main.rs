@@ -63,10 +63,7 @@ fn every_subcommand_has_help_of_its_own() {
             row.split('`')
                 .any(|code| code.split(' ').any(|it| it == name))
         };
-        assert!(
-            rows.iter().any(|row| in_row(&row)),
-            "README.md has a row of {name}"
-        );
+        assert!(rows.iter().any(in_row), "README.md has a row of {name}");
         let ran = axs.run(&[name, "--help"]);
         assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{name}");
         assert!(
