@@ -173,6 +173,23 @@ async fn log(settings: &Settings, store: &Store, shards: u16, name: &str) -> Res
     }
 }
 
+/// Kafka for a command that can do without it, else why it is not there. Refuses other topics than
+/// those in use, and takes part in nothing.
+pub async fn log_if_there(
+    settings: &Settings,
+    store: &Store,
+    shards: u16,
+    name: &str,
+) -> Result<Result<Log, String>> {
+    // First: topics of another name that do not exist are not to be made.
+    topics(store, &settings.kafka.topic_prefix).await?;
+    if settings.kafka.brokers.is_none() {
+        return Ok(Err("kafka.brokers is not set".into()));
+    }
+    let log = log::kafka::Log::connect(&settings.kafka, shards, name).await;
+    Ok(log.map(Log::Kafka).map_err(|error| error.to_string()))
+}
+
 /// Refuses other topics than those in use.
 pub async fn topics(store: &Store, prefix: &str) -> Result<()> {
     startup::check_topics(store, prefix).await.map_err(refusal)

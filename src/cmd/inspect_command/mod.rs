@@ -3,7 +3,6 @@
 use anyhow::Result;
 use axs::core::{
     inspect_command::{self, Which},
-    log::{self, Log},
     types::CommandId,
 };
 
@@ -63,15 +62,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     let count = service::shards(&settings, &store).await?;
     let assets = store.assets().await?;
     let cache = service::cache(&settings)?;
-    // First: topics of another name that do not exist are not to be made.
-    service::topics(&store, &settings.kafka.topic_prefix).await?;
-    let log = match &settings.kafka.brokers {
-        None => Err("kafka.brokers is not set".to_owned()),
-        Some(_) => log::kafka::Log::connect(&settings.kafka, count, "axs-inspect-command")
-            .await
-            .map(Log::Kafka)
-            .map_err(|error| error.to_string()),
-    };
+    let log = service::log_if_there(&settings, &store, count, "axs-inspect-command").await?;
     let which = match (args.id, args.source, args.key) {
         (Some(id), ..) => Which::Id(id),
         (None, source, key) => Which::Key {

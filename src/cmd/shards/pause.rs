@@ -4,19 +4,17 @@ use std::time::Duration;
 
 use anyhow::Result;
 use axs::core::{
+    shards::hand_over,
     store::{ShardRow, Store},
     types::ShardId,
 };
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::{Act, nonce, one_of};
-use crate::cmd::{Ctx, Exit, Failure, ui::Table};
+use crate::cmd::{Ctx, ui::Table};
 
 /// A leader hands its shard over within this; then its lease is ended by force.
 const HAND_OVER_MAX: Duration = Duration::from_secs(5);
-/// Between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 pub async fn pause(act: &Act, ctx: &Ctx) -> Result<()> {
     let (store, rows) = rows(act, ctx).await?;
@@ -33,7 +31,12 @@ pub async fn pause(act: &Act, ctx: &Ctx) -> Result<()> {
         done.push((row.shard, is_new));
     }
     for row in &rows {
-        end_lease(&store, row.shard, act, ctx).await?;
+        let (shard, by) = (row.shard, act.execution.act());
+        if let Some(leader) = hand_over(&store, shard, HAND_OVER_MAX, nonce()?, &by).await? {
+            ctx.ui.note(format!(
+                "{leader} did not hand shard {shard} over: its lease was ended"
+            ));
+        }
     }
     finish(
         ctx,
@@ -74,32 +77,6 @@ async fn rows(act: &Act, ctx: &Ctx) -> Result<(Store, Vec<ShardRow>)> {
     let mut rows = store.shard_rows().await?;
     rows.retain(|row| only.is_none_or(|only| only == row.shard));
     Ok((store, rows))
-}
-
-/// Waits until nobody leads the shard; a leader that hangs is fenced.
-async fn end_lease(store: &Store, shard: ShardId, act: &Act, ctx: &Ctx) -> Result<()> {
-    let deadline = Instant::now() + HAND_OVER_MAX;
-    let mut is_fenced = false;
-    loop {
-        let rows = store.shard_rows().await?;
-        let row = rows.iter().find(|row| row.shard == shard);
-        let Some(row) = row.filter(|row| !row.lease_left.is_zero()) else {
-            return Ok(());
-        };
-        if is_fenced || row.paused_by.is_none() {
-            let message = format!("shard {shard} is led by {} again", row.leader);
-            return Err(Failure::new(Exit::Failure, message).into());
-        }
-        if Instant::now() >= deadline {
-            let leader = &row.leader;
-            ctx.ui.note(format!(
-                "{leader} does not hand shard {shard} over: its lease is ended"
-            ));
-            store.fence(shard, nonce()?, &act.execution.act()).await?;
-            is_fenced = true;
-        }
-        tokio::time::sleep(LOOK_INTERVAL).await;
-    }
 }
 
 fn plan(ctx: &Ctx, rows: &[ShardRow], action: &'static str, what: impl Fn(&ShardRow) -> String) {

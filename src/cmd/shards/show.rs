@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use axs::core::{
-    log::{self, Log},
     shards::{self, LETTERS_MAX, Report, Shard},
     store::Store,
     types::{ShardId, Timestamp},
@@ -20,15 +19,7 @@ pub async fn run(to: &To, only: Option<u16>, ctx: &Ctx) -> Result<()> {
     let (settings, store, shards) = to.connect(ctx).await?;
     let only = super::one_of(only, shards)?;
     let store = Store::Postgres(store);
-    // First: topics of another name that do not exist are not to be made.
-    service::topics(&store, &settings.kafka.topic_prefix).await?;
-    let log = match &settings.kafka.brokers {
-        None => Err("kafka.brokers is not set".to_owned()),
-        Some(_) => log::kafka::Log::connect(&settings.kafka, shards, super::NAME)
-            .await
-            .map(Log::Kafka)
-            .map_err(|error| error.to_string()),
-    };
+    let log = service::log_if_there(&settings, &store, shards, super::NAME).await?;
     let report = shards::look(&store, log.as_ref().map_err(Clone::clone), only).await?;
     show(ctx, &report, only);
     if let Some(error) = &report.log_error {

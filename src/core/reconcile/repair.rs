@@ -1,7 +1,7 @@
 //! Balance rows made as the journal says: the shard is paused, compared once more while it stands
 //! still, repaired in one statement, and resumed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 
@@ -9,14 +9,13 @@ use super::{Error, ShardReport, Watch, shard};
 use crate::core::{
     assets::Assets,
     config,
+    shards::hand_over,
     store::{self, Act, Store},
     types::{Nonce, ShardId},
 };
 
 /// A leader that has not handed its shard over after so long is fenced.
 const HAND_OVER_MAX: Duration = Duration::from_secs(15);
-/// Between two looks at the lease.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// What was done for a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +64,9 @@ async fn repair(
         let why = "balances in memory follow the log: there is nothing to repair";
         return Err(store::Error::Mismatch(why.into()).into());
     };
-    hand_over(store, shard, act).await?;
+    let nonce = getrandom::u64().map_err(|error| Error::Failed(error.to_string()))?;
+    let nonce = Nonce(nonce.cast_signed());
+    hand_over(store, shard, HAND_OVER_MAX, nonce, act).await?;
     // Nobody looks on: what differs was shown before.
     let (sender, _) = mpsc::channel(1);
     let report = shard::compare(settings, assets, shard, (None, None), &Watch(sender)).await?;
@@ -76,22 +77,4 @@ async fn repair(
         postgres.repair_balances(place, repairs, hash, act).await?;
     }
     Ok(repairs.len())
-}
-
-/// Waits until nobody leads the paused shard.
-async fn hand_over(store: &Store, shard: ShardId, act: &Act) -> Result<(), Error> {
-    let started = Instant::now();
-    loop {
-        let rows = store.shard_rows().await?;
-        let row = rows.iter().find(|row| row.shard == shard);
-        if row.is_none_or(|row| row.lease_left.is_zero()) {
-            return Ok(());
-        }
-        if started.elapsed() >= HAND_OVER_MAX {
-            let nonce = getrandom::u64().map_err(|error| Error::Failed(error.to_string()))?;
-            let nonce = Nonce(nonce.cast_signed());
-            return Ok(store.fence(shard, nonce, act).await?);
-        }
-        tokio::time::sleep(LOOK_INTERVAL).await;
-    }
 }

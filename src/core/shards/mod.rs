@@ -1,6 +1,7 @@
 //! What every shard is doing, for whoever is on call; takes part in nothing.
 //!
 //! - this file: looks only;
+//! - [`hand_over`]: a paused shard until nobody leads it;
 //! - [`rebase`]: its log was replaced, moved, or lost records;
 //! - [`recover`]: after the database came back from an earlier time.
 
@@ -12,8 +13,11 @@ use crate::core::{
     types::{Position, ShardId},
 };
 
+mod hand_over;
 pub mod rebase;
 pub mod recover;
+
+pub use hand_over::hand_over;
 
 /// Dead letters of a shard that are looked at.
 pub const LETTERS_MAX: usize = 100;
