@@ -1,7 +1,7 @@
 //! What every shard is doing, for whoever is on call; takes part in nothing.
 //!
 //! - this file: looks only;
-//! - [`hand_over`]: a paused shard until nobody leads it;
+//! - `hand_over`: a paused shard until nobody leads it;
 //! - [`rebase`]: its log was replaced, moved, or lost records;
 //! - [`recover`]: after the database came back from an earlier time.
 
