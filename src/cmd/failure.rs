@@ -3,9 +3,9 @@
 use std::{fmt, process::ExitCode};
 
 use axs::core::{
-    chaos, log,
+    log,
     shards::{rebase, recover},
-    store, submit,
+    store, submit, testbed,
 };
 
 /// Shown by `axs --help`; the README has the same table.
@@ -124,7 +124,7 @@ impl Failure {
         }
         let of_store = error.downcast_ref::<store::Error>().map(exit_of_store);
         let of_log = error.downcast_ref::<log::Error>().map(exit_of_log);
-        let of_chaos = error.downcast_ref::<chaos::Error>().map(exit_of_chaos);
+        let of_testbed = error.downcast_ref::<testbed::Error>().map(exit_of_testbed);
         let of_rebase = error.downcast_ref::<rebase::Error>().map(exit_of_rebase);
         let of_recover = error.downcast_ref::<recover::Error>().map(exit_of_recover);
         let text = format!("{error:#}");
@@ -135,7 +135,7 @@ impl Failure {
         };
         let exit = of_store
             .or(of_log)
-            .or(of_chaos)
+            .or(of_testbed)
             .or(of_rebase)
             .or(of_recover);
         let mut failure = Self::new(exit.unwrap_or(Exit::Failure), message);
@@ -160,13 +160,13 @@ fn exit_of_log(error: &log::Error) -> Exit {
     }
 }
 
-fn exit_of_chaos(error: &chaos::Error) -> Exit {
+fn exit_of_testbed(error: &testbed::Error) -> Exit {
     match error {
-        chaos::Error::Store(error) => exit_of_store(error),
-        chaos::Error::Log(error) => exit_of_log(error),
-        chaos::Error::Cache(_) | chaos::Error::Unavailable(_) => Exit::Unavailable,
-        chaos::Error::Interrupted => Exit::Interrupted,
-        chaos::Error::Failed(_) => Exit::Failure,
+        testbed::Error::Store(error) => exit_of_store(error),
+        testbed::Error::Log(error) => exit_of_log(error),
+        testbed::Error::Cache(_) | testbed::Error::Unavailable(_) => Exit::Unavailable,
+        testbed::Error::Interrupted => Exit::Interrupted,
+        testbed::Error::Failed(_) => Exit::Failure,
     }
 }
 

@@ -9,6 +9,7 @@ pub use failure::{Exit, Failure};
 pub use start::{parse, start_logs};
 
 mod assets;
+mod bench;
 mod chaos;
 mod completions;
 mod config;
@@ -113,6 +114,7 @@ pub enum Command {
     Replay(replay::Args),
     Seed(seed::Args),
     Chaos(chaos::Args),
+    Bench(bench::Args),
     Config(config::Args),
     Completions(completions::Args),
     #[cfg(feature = "simulation")]
@@ -136,6 +138,7 @@ impl Command {
             | Self::Replay(_)
             | Self::Seed(_)
             | Self::Chaos(_)
+            | Self::Bench(_)
             | Self::Config(_)
             | Self::Completions(_) => false,
             #[cfg(feature = "simulation")]
@@ -149,6 +152,7 @@ pub async fn run(command: Command, ctx: Ctx) -> Result<()> {
     // It has to mend and to clean up first.
     let ends_by_itself = match &command {
         Command::Chaos(_) => true,
+        Command::Bench(args) => args.cleans_up(),
         Command::Reconcile(args) => args.executes(),
         _ => false,
     };
@@ -178,6 +182,7 @@ async fn dispatch(command: Command, ctx: Ctx) -> Result<()> {
         Command::Replay(args) => replay::run(args, ctx).await,
         Command::Seed(args) => seed::run(args, ctx).await,
         Command::Chaos(args) => chaos::run(args, ctx).await,
+        Command::Bench(args) => bench::run(args, ctx).await,
         Command::Config(args) => config::run(args, ctx),
         Command::Completions(args) => completions::run(args, ctx),
         #[cfg(feature = "simulation")]

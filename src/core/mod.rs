@@ -2,7 +2,7 @@
 //!
 //! Imports point one way:
 //! `types ← command ← engine ← contracts of {log, store, cache} ← leader ←
-//! {writer, outcomes, consumer, outbox} ← {grpc, seed, chaos} ← cmd`. The contract of a seam is the `mod.rs`
+//! {writer, outcomes, consumer, outbox} ← {grpc, seed, testbed, chaos, bench} ← cmd`. The contract of a seam is the `mod.rs`
 //! of its folder; the implementations beside it are used by nobody else.
 //!
 //! - [`types`], [`assets`], [`interval_set`], [`proto`]: the vocabulary; [`config`]: every setting.
@@ -20,11 +20,13 @@
 //!   what waits; [`replay`]: the log once more.
 //! - [`embedded`]: store and log of one process over the log file.
 //! - [`grpc`]: the API; [`telemetry`]: logs, metrics, the admin port.
-//! - [`chaos`]: proof by breaking, on real servers.
+//! - [`testbed`]: a cluster of its own on real servers, for [`chaos`] (proof by breaking) and
+//!   [`bench`] (how fast, and where the time goes).
 //! - [`submit`]: the client of `axs submit`; [`seed`]: many accounts by the real path;
 //!   [`workload`]: commands as an exchange would send them, from a seed.
 
 pub mod assets;
+pub mod bench;
 pub mod cache;
 pub mod canary;
 pub mod chaos;
@@ -57,6 +59,7 @@ pub mod startup;
 pub mod store;
 pub mod submit;
 pub mod telemetry;
+pub mod testbed;
 pub mod types;
 pub mod workload;
 pub mod writer;

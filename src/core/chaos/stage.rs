@@ -60,7 +60,7 @@ pub struct Stage {
 impl Stage {
     /// Puts everything up; every shard is led.
     pub async fn put_up(plan: &Plan) -> Result<Self, Error> {
-        let ground = Ground::make(&plan.settings, plan.shards).await?;
+        let ground = Ground::make(&plan.settings, plan.shards, "chaos").await?;
         match Self::on(plan, &ground).await {
             Ok((fleet, postgres, redis)) => {
                 let hooks = Hooks::new(&plan.hooks, &ground.folder);

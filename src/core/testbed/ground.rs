@@ -22,6 +22,8 @@ const KEYS_MAX: usize = 500;
 pub struct Ground {
     /// Different in each run.
     pub id: String,
+    /// `chaos` or `bench`: part of every name.
+    purpose: &'static str,
     /// The settings that were given, with database, topics and keys of the run.
     pub settings: Settings,
     /// Of the run's cluster.
@@ -35,7 +37,7 @@ pub struct Ground {
 
 impl Ground {
     /// Makes everything; what was made before an error is taken away again.
-    pub async fn make(given: &Settings, shards: u16) -> Result<Self, Error> {
+    pub async fn make(given: &Settings, shards: u16, purpose: &'static str) -> Result<Self, Error> {
         let random = getrandom::u64().map_err(|error| Error::Failed(error.to_string()))?;
         let id = format!("{random:016x}");
         let url = given.postgres.url.as_deref().unwrap_or_default();
@@ -43,23 +45,24 @@ impl Ground {
             .parse()
             .map_err(|error| Error::Failed(format!("`postgres.url` is no URL: {error}")))?;
         server.connect_timeout(given.postgres.connect_timeout);
-        let database = format!("axs_chaos_{id}");
+        let database = format!("axs_{purpose}_{id}");
         reach(given, &server).await?;
         let mut settings = given.clone();
         settings.postgres.url = Some(with_database(url, &database)?);
-        settings.kafka.topic_prefix = format!("{}chaos-{id}.", given.kafka.topic_prefix);
-        settings.redis.key_prefix = format!("{}chaos-{id}:", given.redis.key_prefix);
+        settings.kafka.topic_prefix = format!("{}{purpose}-{id}.", given.kafka.topic_prefix);
+        settings.redis.key_prefix = format!("{}{purpose}-{id}:", given.redis.key_prefix);
         settings.cluster = config::Cluster {
             shards: Some(shards),
             assets: ASSETS
                 .map(|(code, scale)| format!("{code}:{scale}"))
                 .to_vec(),
         };
-        let folder = std::env::temp_dir().join(format!("axs-chaos-{id}"));
+        let folder = std::env::temp_dir().join(format!("axs-{purpose}-{id}"));
         std::fs::create_dir_all(&folder)
             .map_err(|error| Error::Failed(format!("`{}`: {error}", folder.display())))?;
         let ground = Self {
             id,
+            purpose,
             settings,
             shards,
             folder,
@@ -81,9 +84,10 @@ impl Ground {
         let admin = client(&self.server).await?;
         admin.batch_execute(&create).await.map_err(|error| {
             Error::Failed(format!(
-                "cannot make a database for the run: {}\nhint: `axs chaos` never uses an existing \
+                "cannot make a database for the run: {}\nhint: `axs {}` never uses an existing \
                  one; the role of postgres.url needs CREATEDB",
-                reason(&error)
+                reason(&error),
+                self.purpose
             ))
         })?;
         migrate::run(&self.settings.postgres, &self.settings.cluster).await?;
@@ -216,7 +220,7 @@ async fn reach(settings: &Settings, server: &Config) -> Result<(), Error> {
 
 async fn client(config: &Config) -> Result<Client, Error> {
     let mut config = config.clone();
-    config.application_name("axs-chaos");
+    config.application_name("axs-testbed");
     let connected = config.connect(NoTls).await;
     let (client, connection) = connected.map_err(|error| {
         let server = connection::address(&config);

@@ -1,0 +1,22 @@
+//! Measures AXS: one module for each bench, each from a seed, on parts or on a whole cluster of its own.
+//!
+//! - [`engine`]: the rules alone;
+//! - [`workload`]: which accounts a command touches, and what it does to them;
+//! - [`recorder`]: latencies and throughput over time, as callers see them; [`pace`]: when a caller
+//!   should send, whatever the answers do;
+//! - [`usage`]: processor time and memory of our own and the servers' processes;
+//! - [`figures`]: what a run measured, in one shape for all benches.
+//!
+//! Floats and the clock are at home here and nowhere near the engine.
+
+pub mod engine;
+pub mod figures;
+pub mod pace;
+pub mod recorder;
+pub mod usage;
+pub mod workload;
+
+pub use figures::{Figures, Stage};
+pub use pace::Pace;
+pub use recorder::Recorder;
+pub use workload::{Draw, Shape, Workload};
