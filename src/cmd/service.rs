@@ -119,6 +119,28 @@ impl Service {
     }
 }
 
+/// For what cleans up: cancelled by the first SIGINT or SIGTERM; a second one ends the process, and
+/// leaves all behind.
+pub fn interrupted() -> Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let told = stop.clone();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if told.is_cancelled() {
+                std::process::exit(i32::from(Exit::Interrupted as u8));
+            }
+            told.cancel();
+        }
+    });
+    Ok(stop)
+}
+
 /// A process that takes part in a cluster, by its name, and the servers it does that with.
 pub struct Connected {
     /// Of this process.

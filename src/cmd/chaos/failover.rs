@@ -5,7 +5,8 @@ use axs::core::chaos::failover::{self, How, Options, Report};
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::{Common, Ctx, Told, interrupted, show};
+use super::{Common, Ctx, Told, show};
+use crate::cmd::service;
 
 const AFTER: &str = "\
 Signals one service after the other under load, and measures until clients have the result of a
@@ -59,7 +60,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         keep: args.common.keep,
     };
     let mut told = Told::new(&ctx, options.load.seed, "strikes");
-    let stop = interrupted()?;
+    let stop = service::interrupted()?;
     let report = failover::run(&options, &stop, &mut |progress| told.tell(progress)).await?;
     drop(told);
     print(&ctx, &options, &report);

@@ -14,8 +14,6 @@ use axs::core::{
     },
     config::Settings,
 };
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
 use super::{Ctx, Exit, Failure, flags, service, ui};
 
@@ -143,7 +141,7 @@ async fn chaos(args: Chaos, ctx: Ctx) -> Result<()> {
         return Err(Failure::new(Exit::Usage, why).hint(hint).into());
     }
     let mut told = Told::new(&ctx, options.load.seed, "commands decided");
-    let stop = interrupted()?;
+    let stop = service::interrupted()?;
     let report = run::run(&options, &stop, &mut |progress| told.tell(progress)).await?;
     drop(told);
     show::run(&ctx, &options, &report);
@@ -226,27 +224,6 @@ impl Common {
         };
         Ok((stage, load))
     }
-}
-
-/// Cancelled by the first SIGINT or SIGTERM; a second one ends the process, and leaves all behind.
-fn interrupted() -> Result<CancellationToken> {
-    let stop = CancellationToken::new();
-    let told = stop.clone();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            if told.is_cancelled() {
-                std::process::exit(i32::from(Exit::Interrupted as u8));
-            }
-            told.cancel();
-        }
-    });
-    Ok(stop)
 }
 
 /// Progress on stderr.

@@ -11,8 +11,8 @@ use axs::core::chaos::{
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::{Common, Ctx, Exit, Failure, Told, interrupted, minutes, show};
-use crate::cmd::ui;
+use super::{Common, Ctx, Exit, Failure, Told, minutes, show};
+use crate::cmd::{service, ui};
 
 const AFTER: &str = "\
 20 s of the load as it is, then the outage, then until what was missed is made up for, then 20 s
@@ -74,7 +74,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         return Err(Failure::new(Exit::Usage, why).hint(hint).into());
     }
     let mut told = Told::new(&ctx, options.load.seed, "commands decided");
-    let stop = interrupted()?;
+    let stop = service::interrupted()?;
     let report = outage::run(&options, &stop, &mut |progress| told.tell(progress)).await?;
     drop(told);
     print(&ctx, &options, &report);

@@ -4,11 +4,13 @@
 //! - [`workload`]: which accounts a command touches, and what it does to them;
 //! - [`recorder`]: latencies and throughput over time, as callers see them; [`pace`]: when a caller
 //!   should send, whatever the answers do;
+//! - [`cluster`]: services and servers, for benches of the whole way;
 //! - [`usage`]: processor time and memory of our own and the servers' processes;
 //! - [`figures`]: what a run measured, in one shape for all benches.
 //!
 //! Floats and the clock are at home here and nowhere near the engine.
 
+pub mod cluster;
 pub mod engine;
 pub mod figures;
 pub mod pace;
