@@ -76,6 +76,8 @@ full_page_writes = on
 timezone = 'UTC'
 log_timezone = 'UTC'
 END
+  # For a benchmark on a large machine, such as deploy/postgresql.conf.
+  [[ -z ${AXS_STACK_POSTGRES_CONF:-} ]] || cat "$AXS_STACK_POSTGRES_CONF"
 }
 
 postgres_sql() {
