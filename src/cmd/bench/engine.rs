@@ -9,7 +9,7 @@ use super::{Common, Ctx, Spread};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    common: Common,
+    pub common: Common,
     #[command(flatten)]
     spread: Spread,
     /// How many commands are applied

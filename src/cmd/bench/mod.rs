@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
-use axs::core::bench::{Figures, Shape, Workload};
+use anyhow::{Context as _, Result};
+use axs::core::{
+    bench::{Figures, Shape, Workload, cluster::Plan},
+    testbed::fleet::Size,
+};
 
-use super::Ctx;
+use super::{Ctx, flags, service};
 
 mod engine;
+mod report;
 mod show;
 
 const AFTER: &str = "\
@@ -45,6 +49,14 @@ impl Args {
     }
 }
 
+impl Bench {
+    fn common(&self) -> &Common {
+        match self {
+            Self::Engine(args) => &args.common,
+        }
+    }
+}
+
 /// What every bench takes.
 #[derive(clap::Args)]
 struct Common {
@@ -72,6 +84,36 @@ struct Spread {
     accounts: u64,
 }
 
+/// The servers to measure on, and the services.
+#[derive(clap::Args)]
+struct OnServers {
+    /// Shards of the run's cluster
+    #[arg(long, value_name = "COUNT", default_value_t = 4,
+        value_parser = clap::value_parser!(u16).range(1..=1024))]
+    shards: u16,
+    #[command(flatten)]
+    to: flags::Servers,
+}
+
+impl OnServers {
+    /// A cluster of its own on these servers.
+    fn plan(&self, ctx: &Ctx, size: Size) -> Result<Plan> {
+        let settings = ctx.settings(self.to.settings())?.settings;
+        if settings.postgres.url.is_none() {
+            return Err(service::missing("postgres.url", "--postgres-url").into());
+        }
+        if settings.kafka.brokers.is_none() {
+            return Err(service::missing("kafka.brokers", "--kafka-brokers").into());
+        }
+        Ok(Plan {
+            program: std::env::current_exe().context("the path of this program")?,
+            settings,
+            shards: self.shards,
+            size,
+        })
+    }
+}
+
 impl Common {
     fn workload(&self, spread: &Spread) -> Workload {
         Workload {
@@ -85,11 +127,17 @@ impl Common {
     /// Prints what was measured, and writes the page if one is wanted.
     fn finish(&self, ctx: &Ctx, figures: &Figures) -> Result<()> {
         show::figures(ctx, figures);
-        Ok(())
+        match &self.report {
+            Some(path) => report::write(path, figures),
+            None => Ok(()),
+        }
     }
 }
 
 pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
+    if let Some(page) = &args.bench.common().report {
+        report::check(page)?;
+    }
     match args.bench {
         Bench::Engine(args) => engine::run(args, ctx).await,
     }
