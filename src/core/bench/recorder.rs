@@ -1,5 +1,7 @@
 //! What callers saw: how long calls took, and how many commands were done when.
 
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 use tokio::time::Instant;
 
@@ -38,6 +40,15 @@ impl Recorder {
             .record(u64::try_from(nanos).unwrap_or(u64::MAX).max(1))
             .expect("a histogram that resizes takes any time");
         self.count(now, commands);
+    }
+
+    /// A call took so long and ended then, on whatever clock the bench counts its time by.
+    pub fn took(&mut self, took: Duration, until: Instant, commands: u64) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.latency
+            .record(nanos.max(1))
+            .expect("a histogram that resizes takes any time");
+        self.count(until, commands);
     }
 
     /// So many commands were done by then, without a latency of their own.
@@ -83,8 +94,6 @@ impl Recorder {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::core::{
     engine::{
-        Account, AccountStatus, Balance,
+        Account, AccountStatus, Balance, Memory,
         table::{Arena, Index, NIL, hash},
     },
     types::{AccountId, AssetId, Money, Position, Timestamp},
@@ -159,9 +159,16 @@ impl Cells {
         self.accounts.used()
     }
 
+    pub(super) fn memory(&self) -> Memory {
+        Memory {
+            balances: (self.balances.bytes()).saturating_add(self.balance_index.bytes()),
+            accounts: (self.accounts.bytes()).saturating_add(self.account_index.bytes()),
+        }
+    }
+
     pub(super) fn find_account(&self, id: AccountId) -> Option<u32> {
         self.account_index
-            .find(hash(id.0, 0), |cell| self.accounts.get(cell).id == id)
+            .find(account_hash(id), |cell| self.accounts.get(cell).id == id)
     }
 
     pub(super) fn find_balance(&self, account: AccountId, asset: AssetId) -> Option<u32> {
@@ -170,6 +177,24 @@ impl Cells {
                 let cell = self.balances.get(cell);
                 cell.account == account && cell.asset == asset
             })
+    }
+
+    pub(super) fn account_slot(&self, hash: u32) -> u64 {
+        self.account_index.home_slot(hash)
+    }
+
+    pub(super) fn balance_slot(&self, hash: u32) -> u64 {
+        self.balance_index.home_slot(hash)
+    }
+
+    /// Most likely the cell of the account with this hash; any cell if there is none.
+    pub(super) fn likely_account(&self, hash: u32) -> u32 {
+        self.account_index.likely(hash).unwrap_or(0)
+    }
+
+    /// Most likely the cell of the balance with this hash; any cell if there is none.
+    pub(super) fn likely_balance(&self, hash: u32) -> u32 {
+        self.balance_index.likely(hash).unwrap_or(0)
     }
 
     pub(super) fn account(&self, cell: u32) -> &AccountCell {
@@ -191,7 +216,7 @@ impl Cells {
     /// Adds an account that is not there.
     pub(super) fn insert_account(&mut self, account: &Account) -> u32 {
         let cell = self.accounts.insert(AccountCell::new(account));
-        self.account_index.insert(hash(account.id.0, 0), cell);
+        self.account_index.insert(account_hash(account.id), cell);
         cell
     }
 
@@ -223,7 +248,7 @@ impl Cells {
             self.balances.remove(balances);
             balances = next;
         }
-        self.account_index.remove(hash(id.0, 0), account);
+        self.account_index.remove(account_hash(id), account);
         self.accounts.get_mut(account).id = AccountId(0);
         self.accounts.remove(account);
     }
@@ -242,6 +267,10 @@ impl Cells {
     }
 }
 
-fn balance_hash(account: AccountId, asset: AssetId) -> u32 {
+pub(super) fn account_hash(account: AccountId) -> u32 {
+    hash(account.0, 0)
+}
+
+pub(super) fn balance_hash(account: AccountId, asset: AssetId) -> u32 {
     hash(account.0, u64::from(asset.0))
 }

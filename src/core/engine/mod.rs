@@ -5,12 +5,15 @@
 //!
 //! - `rules`: the checks in their fixed order, and what a command does;
 //! - `state`: what is in memory, what a batch changed; `cells` and `table`: accounts and balances;
+//! - `warm`: brings what commands need to the cache; `bare`: what its rate and memory are compared with;
 //! - `hash`: the state hash; `invariants`: what is asserted; `model`: a naive oracle that the
 //!   properties compare with.
 
 #![deny(clippy::arithmetic_side_effects, clippy::float_arithmetic)]
 
+pub use bare::Memory;
 pub use state::Engine;
+pub use warm::WARM_COMMANDS;
 
 pub use crate::core::proto::{AccountStatus, RejectCode};
 use crate::core::{
@@ -19,6 +22,7 @@ use crate::core::{
     types::{AccountId, AssetId, CommandId, ContentHash, Money, Position, ShardId, Timestamp},
 };
 
+mod bare;
 mod cells;
 pub mod hash;
 pub mod invariants;
@@ -26,6 +30,7 @@ pub mod model;
 mod rules;
 mod state;
 mod table;
+mod warm;
 
 /// What an engine starts from: the row of its shard.
 #[derive(Clone, Debug, PartialEq, Eq)]

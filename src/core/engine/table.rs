@@ -38,6 +38,11 @@ impl<T: Copy> Arena<T> {
         self.used
     }
 
+    /// Of the cells ever used.
+    pub(super) fn bytes(&self) -> usize {
+        self.used.saturating_mul(size_of::<T>())
+    }
+
     pub(super) fn get(&self, cell: u32) -> &T {
         let cell = cell as usize;
         &self.chunks[cell / CHUNK_CELLS][cell % CHUNK_CELLS]
@@ -90,6 +95,10 @@ impl Index {
         self.len
     }
 
+    pub(super) fn bytes(&self) -> usize {
+        self.slots.len().saturating_mul(size_of::<u64>())
+    }
+
     /// The cell under `hash` for which `is` holds.
     pub(super) fn find(&self, hash: u32, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
         let mut at = self.home(hash);
@@ -103,6 +112,16 @@ impl Index {
             }
             at = self.after(at);
         }
+    }
+
+    /// Where a search for `hash` begins: reading it brings the line to the cache.
+    pub(super) fn home_slot(&self, hash: u32) -> u64 {
+        self.slots[self.home(hash)]
+    }
+
+    /// The first cell under `hash`, most likely the one that a search finds; no cell is read.
+    pub(super) fn likely(&self, hash: u32) -> Option<u32> {
+        self.find(hash, |_| true)
     }
 
     /// Adds a cell that is not in it.
