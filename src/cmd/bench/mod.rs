@@ -8,11 +8,14 @@ use axs::core::{
     testbed::fleet::Size,
 };
 
-use super::{Ctx, flags, service};
+use super::{Ctx, flags};
 
+mod baseline;
 mod engine;
 mod report;
+mod servers;
 mod show;
+mod submit;
 
 const AFTER: &str = "\
 Every bench draws its commands from --seed and prints what it did, how fast, the latencies, and the
@@ -22,6 +25,7 @@ touched. Figures of one run compare with each other; those of different machines
 
 For example:
   axs bench engine --accounts 1000000 --commands 20000000
+  axs bench submit --callers 256 --against row-lock
   axs bench consume --shape zipf --report consume.html
 
 Exit codes: 0 measured · 1 failure · 2 usage · 5 a server is not available · 6 settings · 130
@@ -38,6 +42,8 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Bench {
     Engine(engine::Args),
+    Submit(submit::Args),
+    Baseline(baseline::Args),
 }
 
 impl Args {
@@ -45,6 +51,7 @@ impl Args {
     pub fn cleans_up(&self) -> bool {
         match self.bench {
             Bench::Engine(_) => false,
+            Bench::Submit(_) | Bench::Baseline(_) => true,
         }
     }
 }
@@ -53,6 +60,8 @@ impl Bench {
     fn common(&self) -> &Common {
         match self {
             Self::Engine(args) => &args.common,
+            Self::Submit(args) => &args.common,
+            Self::Baseline(args) => &args.common,
         }
     }
 }
@@ -98,13 +107,7 @@ struct OnServers {
 impl OnServers {
     /// A cluster of its own on these servers.
     fn plan(&self, ctx: &Ctx, size: Size) -> Result<Plan> {
-        let settings = ctx.settings(self.to.settings())?.settings;
-        if settings.postgres.url.is_none() {
-            return Err(service::missing("postgres.url", "--postgres-url").into());
-        }
-        if settings.kafka.brokers.is_none() {
-            return Err(service::missing("kafka.brokers", "--kafka-brokers").into());
-        }
+        let settings = servers::settings(&self.to, ctx)?;
         Ok(Plan {
             program: std::env::current_exe().context("the path of this program")?,
             settings,
@@ -140,5 +143,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     }
     match args.bench {
         Bench::Engine(args) => engine::run(args, ctx).await,
+        Bench::Submit(args) => submit::run(args, ctx).await,
+        Bench::Baseline(args) => baseline::run(args, ctx).await,
     }
 }

@@ -199,7 +199,7 @@ impl Cluster {
 }
 
 /// The address of a server on this machine.
-fn local(address: &str) -> Option<SocketAddr> {
+pub(super) fn local(address: &str) -> Option<SocketAddr> {
     let mut addresses = address.to_socket_addrs().ok()?;
     addresses.find(|address| address.ip().is_loopback())
 }

@@ -1,6 +1,8 @@
 //! Measures AXS: one module for each bench, each from a seed, on parts or on a whole cluster of its own.
 //!
 //! - [`engine`]: the rules alone;
+//! - [`submit`]: acceptance through the API, on a cluster of its own, by independent
+//!   [`callers`], with [`requests`] of the API; [`baseline`]: row locks, to compare with;
 //! - [`workload`]: which accounts a command touches, and what it does to them;
 //! - [`recorder`]: latencies and throughput over time, as callers see them; [`pace`]: when a caller
 //!   should send, whatever the answers do;
@@ -10,11 +12,15 @@
 //!
 //! Floats and the clock are at home here and nowhere near the engine.
 
+pub mod baseline;
+pub mod callers;
 pub mod cluster;
 pub mod engine;
 pub mod figures;
 pub mod pace;
 pub mod recorder;
+pub mod requests;
+pub mod submit;
 pub mod usage;
 pub mod workload;
 

@@ -100,7 +100,8 @@ impl Workload {
             .collect()
     }
 
-    fn changes(&self) -> usize {
+    /// How many changes a command has.
+    pub fn changes(&self) -> usize {
         match self.shape {
             Shape::Multi => MULTI_CHANGES,
             Shape::Uniform | Shape::Zipf | Shape::Hot => 1,

@@ -1,0 +1,421 @@
+//! Acceptance through the API, and how soon all of it is applied: callers, `serve-grpc`, PostgreSQL,
+//! Kafka, `consume`, Redis, on a cluster of the run's own.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use tokio::{sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Streaming, transport::Channel};
+
+use super::{
+    Figures, Workload, baseline,
+    callers::{self, Call, Load, Seen, Tell},
+    cluster::{Cluster, Plan},
+    figures::rounded,
+    requests::{self, Answered, Requests},
+    usage::{Process, Usage},
+    workload::Operation,
+};
+use crate::core::{
+    proto::{
+        SubmitStreamRequest, SubmitStreamResponse, WaitFor,
+        write_service_client::WriteServiceClient,
+    },
+    store::Store,
+    testbed::{Error, processes::Role},
+};
+
+/// Without anything applied for so long, a run fails.
+const STALLED_AFTER: Duration = Duration::from_secs(30);
+/// Between two looks at the shards: each costs the server a statement.
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What is measured.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What to put up.
+    pub plan: Plan,
+    /// What is sent.
+    pub load: Load,
+    /// HTTP/2 connections that callers share.
+    pub connections: u32,
+    /// Each answer is that the commands are applied.
+    pub wait_applied: bool,
+    /// Each caller has a stream, and `load.batch` commands in flight on it.
+    pub stream: bool,
+    /// Measured first on the same servers, with the same callers.
+    pub against: Option<baseline::Options>,
+}
+
+/// Measures on a cluster of its own.
+pub async fn run(
+    options: &Options,
+    stop: &CancellationToken,
+    tell: Tell<'_>,
+) -> Result<Figures, Error> {
+    tell("starting services", 0);
+    Cluster::with(&options.plan, stop, async |cluster| {
+        on(cluster, options, stop, tell).await
+    })
+    .await
+}
+
+async fn on(
+    cluster: &Cluster,
+    options: &Options,
+    stop: &CancellationToken,
+    tell: Tell<'_>,
+) -> Result<Figures, Error> {
+    let workload = &options.load.workload;
+    let opened = cluster.open_accounts(workload, |count| tell("opening accounts", count));
+    opened.await?;
+    let against = match &options.against {
+        Some(baseline) => Some(baseline::measure(&cluster.ground, baseline, stop, tell).await?),
+        None => None,
+    };
+    let mut reach = Reach::of(cluster).await?;
+    let before = Before::look(cluster, &mut reach).await?;
+    let processes = cluster.processes().await;
+    let usage = Usage::begin(processes.clone());
+    let seen = load(cluster, options, stop, tell).await?;
+    let accepted = seen.answered.accepted;
+    reach.wait(before.applied + accepted, tell).await?;
+    let applied_after = seen.begun.elapsed();
+    let stages = usage.stages();
+    let after = Before::look(cluster, &mut reach).await?;
+    after.check(&before, workload, accepted)?;
+    let mut more = more(&seen, applied_after);
+    more.extend(after.since(&before, accepted));
+    if let Some(baseline) = &against {
+        more.insert(
+            "against".into(),
+            compared(baseline, accepted, applied_after),
+        );
+    }
+    let servers = processes
+        .iter()
+        .filter(|it| it.name.starts_with(Role::ServeGrpc.name()));
+    Ok(Figures {
+        bench: "submit",
+        workload: described(options),
+        seconds: seen.took.as_secs_f64(),
+        latency_of: latency_of(options),
+        cpu_seconds: stages.iter().map(|stage| stage.cpu_seconds).sum(),
+        peak_rss_bytes: servers
+            .map(Process::peak_rss_bytes)
+            .max()
+            .unwrap_or_default(),
+        stages,
+        seen: seen.recorder,
+        more,
+    })
+}
+
+/// How far the shards of a cluster are.
+struct Reach(Store);
+
+impl Reach {
+    async fn of(cluster: &Cluster) -> Result<Self, Error> {
+        cluster.store().await.map(Self)
+    }
+
+    /// Numbers in the applied sets of all shards.
+    async fn applied(&self) -> Result<u64, Error> {
+        let rows = self.0.shard_rows().await?;
+        Ok(rows.iter().map(|row| row.applied.count()).sum())
+    }
+
+    /// Waits until so many numbers are applied; tells of what is applied meanwhile.
+    async fn wait(&mut self, count: u64, tell: Tell<'_>) -> Result<(), Error> {
+        let mut applied = self.applied().await?;
+        let mut moved_at = Instant::now();
+        while applied < count {
+            if moved_at.elapsed() > STALLED_AFTER {
+                return Err(Error::Failed(format!(
+                    "{} accepted commands are not applied, and nothing is for {STALLED_AFTER:?}",
+                    count - applied
+                )));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            let now = self.applied().await?;
+            if now > applied {
+                moved_at = Instant::now();
+                tell("applying", now - applied);
+            }
+            applied = now;
+        }
+        Ok(())
+    }
+}
+
+async fn load(
+    cluster: &Cluster,
+    options: &Options,
+    stop: &CancellationToken,
+    tell: Tell<'_>,
+) -> Result<Seen, Error> {
+    let servers = &cluster.fleet.servers;
+    let mut clients = Vec::new();
+    for number in 0..options.connections as usize {
+        clients.push(requests::connect(&servers[number % servers.len()]).await?);
+    }
+    let requests = Requests::new(options.load.workload);
+    let caller = |number: u64| Caller {
+        requests,
+        number,
+        client: clients[number as usize % clients.len()].clone(),
+        wait_applied: options.wait_applied,
+        stream: None,
+    };
+    match options.stream {
+        false => callers::run(&options.load, caller, stop, tell).await,
+        true => callers::run(&options.load, |number| Streamer(caller(number)), stop, tell).await,
+    }
+}
+
+fn latency_of(options: &Options) -> String {
+    let (batch, until) = (
+        options.load.batch,
+        match options.wait_applied {
+            true => "applied",
+            false => "accepted",
+        },
+    );
+    match options.stream {
+        true => format!("{batch} commands of a stream until the last of them is {until}"),
+        false => format!("a call of {batch} commands until they are {until}"),
+    }
+}
+
+fn described(options: &Options) -> Map<String, Value> {
+    let mut described = options.load.workload.to_json();
+    described.insert("callers".into(), json!(options.load.callers));
+    described.insert("batch".into(), json!(options.load.batch));
+    described.insert("rate".into(), json!(options.load.rate));
+    described.insert("connections".into(), json!(options.connections));
+    described.insert("stream".into(), json!(options.stream));
+    described.insert("shards".into(), json!(options.plan.shards));
+    let wait = match options.wait_applied {
+        true => "applied",
+        false => "accepted",
+    };
+    described.insert("wait".into(), json!(wait));
+    described
+}
+
+#[expect(clippy::cast_precision_loss, reason = "rates for people")]
+fn per_second(count: u64, time: Duration) -> f64 {
+    rounded(count as f64 / time.as_secs_f64())
+}
+
+fn more(seen: &Seen, applied_after: Duration) -> Map<String, Value> {
+    let Answered {
+        accepted,
+        duplicates,
+        overloads,
+    } = seen.answered;
+    let fields = [
+        ("accepted", json!(accepted)),
+        (
+            "accepted_per_second",
+            json!(per_second(accepted, seen.took)),
+        ),
+        (
+            "applied_seconds",
+            json!(rounded(applied_after.as_secs_f64())),
+        ),
+        (
+            "applied_per_second",
+            json!(per_second(accepted, applied_after)),
+        ),
+        ("duplicates", json!(duplicates)),
+        ("overloads", json!(overloads)),
+    ];
+    fields
+        .map(|(name, value)| (name.to_owned(), value))
+        .into_iter()
+        .collect()
+}
+
+/// The baseline's figures, and how many times as many commands were applied a second.
+fn compared(baseline: &Figures, accepted: u64, applied_after: Duration) -> Value {
+    let theirs = baseline.more["applied_per_second"]
+        .as_f64()
+        .unwrap_or_default();
+    let ours = per_second(accepted, applied_after);
+    json!({
+        "kind": baseline.workload["kind"],
+        "pool": baseline.workload["pool"],
+        "applied_per_second": theirs,
+        "p50_us": rounded(baseline.percentile_us(50.0)),
+        "p99_us": rounded(baseline.percentile_us(99.0)),
+        "cpu_seconds": rounded(baseline.cpu_seconds),
+        "applied_ratio": rounded(ours / theirs.max(1e-9)),
+    })
+}
+
+/// How far a cluster was at some time.
+struct Before {
+    applied: u64,
+    /// The sum of all balances' versions: one a change.
+    versions: i64,
+    wal_bytes: f64,
+    wal_syncs: i64,
+    groups: f64,
+}
+
+impl Before {
+    async fn look(cluster: &Cluster, reach: &mut Reach) -> Result<Self, Error> {
+        let session = cluster.ground.session().await?;
+        let row = session
+            .query_one(
+                "SELECT (SELECT coalesce(sum(version), 0)::bigint FROM balance),
+                    wal_bytes::float8, wal_sync FROM pg_stat_wal",
+                &[],
+            )
+            .await?;
+        Ok(Self {
+            applied: reach.applied().await?,
+            versions: row.get(0),
+            wal_bytes: row.get(1),
+            wal_syncs: row.get(2),
+            groups: groups(cluster).await,
+        })
+    }
+
+    /// Every accepted command was applied, and none was rejected: else the figures would be of
+    /// something else.
+    fn check(&self, before: &Self, workload: &Workload, accepted: u64) -> Result<(), Error> {
+        let changes = workload.changes() as u64 * accepted;
+        let changed = (self.versions - before.versions).unsigned_abs();
+        if changes == changed {
+            return Ok(());
+        }
+        Err(Error::Failed(format!(
+            "{accepted} accepted commands made {changed} changes, not {changes}"
+        )))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "figures for people")]
+    fn since(&self, before: &Self, accepted: u64) -> Map<String, Value> {
+        let commands = (accepted as f64).max(1.0);
+        let syncs = (self.wal_syncs - before.wal_syncs) as f64;
+        let fields = [
+            (
+                "wal_bytes_per_command",
+                (self.wal_bytes - before.wal_bytes) / commands,
+            ),
+            ("wal_syncs_per_1000_commands", 1_000.0 * syncs / commands),
+            (
+                "commands_per_group",
+                commands / (self.groups - before.groups).max(1.0),
+            ),
+        ];
+        let fields = fields.map(|(name, value)| (name.to_owned(), json!(rounded(value))));
+        fields.into_iter().collect()
+    }
+}
+
+/// Statements of acceptance so far, as the services tell.
+async fn groups(cluster: &Cluster) -> f64 {
+    let mut count = 0.0;
+    for number in 0..cluster.fleet.size() {
+        if cluster.fleet.role(number) != Role::ServeGrpc {
+            continue;
+        }
+        let page = cluster.fleet.take(number).await.page("/metrics").await;
+        let page = page.unwrap_or_default();
+        let lines = page.lines();
+        let values = lines.filter_map(|it| it.strip_prefix("axs_accept_group_commands_count "));
+        count += values
+            .filter_map(|value| value.parse::<f64>().ok())
+            .sum::<f64>();
+    }
+    count
+}
+
+/// One caller.
+struct Caller {
+    requests: Requests,
+    number: u64,
+    client: WriteServiceClient<Channel>,
+    wait_applied: bool,
+    /// Of a [`Streamer`], once it is open.
+    stream: Option<Stream>,
+}
+
+impl Call for Caller {
+    async fn call(&mut self, operations: &[Operation]) -> Result<Answered, Error> {
+        let command = |operation| self.requests.command(self.number, operation);
+        let commands = operations.iter().map(command).collect();
+        requests::submit(&mut self.client, commands, self.wait_applied).await
+    }
+}
+
+struct Stream {
+    requests: mpsc::Sender<SubmitStreamRequest>,
+    answers: Streaming<SubmitStreamResponse>,
+}
+
+/// A caller with a stream.
+struct Streamer(Caller);
+
+impl Streamer {
+    async fn open(&mut self, room: usize) -> Result<&mut Stream, Error> {
+        let caller = &mut self.0;
+        if caller.stream.is_none() {
+            let (requests, receiver) = mpsc::channel(room);
+            let opened = caller
+                .client
+                .submit_stream(ReceiverStream::new(receiver))
+                .await;
+            let answers = opened.map_err(broken)?.into_inner();
+            caller.stream = Some(Stream { requests, answers });
+        }
+        Ok(caller.stream.as_mut().expect("it is open"))
+    }
+}
+
+fn broken(status: tonic::Status) -> Error {
+    Error::Failed(format!("a stream broke: {status}"))
+}
+
+impl Call for Streamer {
+    async fn call(&mut self, operations: &[Operation]) -> Result<Answered, Error> {
+        let (requests, number) = (self.0.requests, self.0.number);
+        let wait_for = match self.0.wait_applied {
+            true => WaitFor::Applied,
+            false => WaitFor::Accepted,
+        };
+        let stream = self.open(operations.len()).await?;
+        for (index, operation) in operations.iter().enumerate() {
+            let request = SubmitStreamRequest {
+                correlation_id: index as u64,
+                command: Some(requests.command(number, operation)),
+                wait_for: wait_for.into(),
+                wait_at_most: None,
+            };
+            let sent = stream.requests.send(request).await;
+            sent.map_err(|_| Error::Failed("a stream ended".into()))?;
+        }
+        let mut answered = Answered::default();
+        let mut refused = Vec::new();
+        for _ in operations {
+            let answer = stream.answers.message().await.map_err(broken)?;
+            let answer = answer.ok_or_else(|| Error::Failed("a stream ended".into()))?;
+            let outcome = answer.outcome.unwrap_or_default();
+            if !requests::count(&mut answered, &outcome)? {
+                let operation = &operations[usize::try_from(answer.correlation_id).unwrap_or(0)];
+                refused.push(requests.command(number, operation));
+            }
+        }
+        if !refused.is_empty() {
+            answered.overloads += 1;
+            let wait = self.0.wait_applied;
+            answered.join(requests::submit(&mut self.0.client, refused, wait).await?);
+        }
+        Ok(answered)
+    }
+}
