@@ -11,7 +11,9 @@ use axs::core::{
 use super::{Ctx, flags};
 
 mod baseline;
+mod e2e;
 mod engine;
+mod read;
 mod report;
 mod servers;
 mod show;
@@ -44,6 +46,8 @@ enum Bench {
     Engine(engine::Args),
     Submit(submit::Args),
     Baseline(baseline::Args),
+    E2e(e2e::Args),
+    Read(read::Args),
 }
 
 impl Args {
@@ -51,7 +55,7 @@ impl Args {
     pub fn cleans_up(&self) -> bool {
         match self.bench {
             Bench::Engine(_) => false,
-            Bench::Submit(_) | Bench::Baseline(_) => true,
+            Bench::Submit(_) | Bench::Baseline(_) | Bench::E2e(_) | Bench::Read(_) => true,
         }
     }
 }
@@ -62,6 +66,8 @@ impl Bench {
             Self::Engine(args) => &args.common,
             Self::Submit(args) => &args.common,
             Self::Baseline(args) => &args.common,
+            Self::E2e(args) => &args.common,
+            Self::Read(args) => &args.common,
         }
     }
 }
@@ -145,5 +151,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         Bench::Engine(args) => engine::run(args, ctx).await,
         Bench::Submit(args) => submit::run(args, ctx).await,
         Bench::Baseline(args) => baseline::run(args, ctx).await,
+        Bench::E2e(args) => e2e::run(args, ctx).await,
+        Bench::Read(args) => read::run(args, ctx).await,
     }
 }

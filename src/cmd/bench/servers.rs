@@ -6,11 +6,19 @@ use anyhow::Result;
 use axs::core::{
     bench::{Workload, callers::Load},
     config::Settings,
+    testbed::fleet::Size,
 };
 
 use super::{
     super::{flags, service, ui},
     Common, Ctx, Shape,
+};
+
+/// The services of most benches.
+pub const ONE_OF_EACH: Size = Size {
+    servers: 1,
+    consumers: 1,
+    outboxes: 1,
 };
 
 /// Who sends, and what.

@@ -1,20 +1,12 @@
 //! `axs bench submit`: acceptance through the API, and how soon all of it is applied.
 
 use anyhow::Result;
-use axs::core::{
-    bench::{baseline, submit},
-    testbed::fleet::Size,
-};
+use axs::core::bench::{baseline, submit};
 
 use super::{super::service, Common, Ctx, OnServers, servers};
 
 /// Connections of the baseline that `--against` names.
 const POOL: u32 = 16;
-const SIZE: Size = Size {
-    servers: 1,
-    consumers: 1,
-    outboxes: 1,
-};
 
 /// Acceptance through the API by independent callers, and how soon all of it is applied
 #[derive(clap::Args)]
@@ -48,7 +40,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         None => None,
     };
     let options = submit::Options {
-        plan: args.on.plan(&ctx, SIZE)?,
+        plan: args.on.plan(&ctx, servers::ONE_OF_EACH)?,
         load,
         connections: args.connections,
         wait_applied: args.wait == "applied",

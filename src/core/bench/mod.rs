@@ -6,6 +6,7 @@
 //! - [`workload`]: which accounts a command touches, and what it does to them;
 //! - [`recorder`]: latencies and throughput over time, as callers see them; [`pace`]: when a caller
 //!   should send, whatever the answers do;
+//! - [`e2e`]: the whole way, as one who waits sees it; [`read`]: balances from the cache;
 //! - [`cluster`]: services and servers, for benches of the whole way;
 //! - [`usage`]: processor time and memory of our own and the servers' processes;
 //! - [`figures`]: what a run measured, in one shape for all benches.
@@ -15,9 +16,11 @@
 pub mod baseline;
 pub mod callers;
 pub mod cluster;
+pub mod e2e;
 pub mod engine;
 pub mod figures;
 pub mod pace;
+pub mod read;
 pub mod recorder;
 pub mod requests;
 pub mod submit;
