@@ -261,7 +261,11 @@ fn a_server_that_is_away_is_exit_5_and_a_page_that_cannot_be_written_comes_first
             &dead,
             "the log is not reachable: ".to_owned(),
         ),
-        ("--redis-url", &redis, "redis".to_owned()),
+        (
+            "--redis-url",
+            &redis,
+            "the cache is not reachable: ".to_owned(),
+        ),
     ] {
         let output = ground.command(&["e2e", flag, address]).output();
         let output = output.expect("it starts");
