@@ -271,8 +271,8 @@ fn a_server_that_is_away_is_exit_5_and_a_page_that_cannot_be_written_comes_first
         let output = output.expect("it starts");
         let error = String::from_utf8(output.stderr).expect("UTF-8");
         assert_eq!(output.status.code(), Some(5), "{flag}: {error}");
-        let last = error.lines().filter(|line| line.starts_with("error: "));
-        let last = last.last().unwrap_or_else(|| panic!("{flag}: {error}"));
+        let last = error.lines().rfind(|line| line.starts_with("error: "));
+        let last = last.unwrap_or_else(|| panic!("{flag}: {error}"));
         assert!(
             last.to_lowercase().contains(&says.to_lowercase()),
             "{flag}: {error}"
