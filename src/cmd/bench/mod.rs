@@ -11,8 +11,10 @@ use axs::core::{
 use super::{Ctx, flags};
 
 mod baseline;
+mod consume;
 mod e2e;
 mod engine;
+mod flush;
 mod read;
 mod report;
 mod servers;
@@ -48,6 +50,8 @@ enum Bench {
     Baseline(baseline::Args),
     E2e(e2e::Args),
     Read(read::Args),
+    Flush(flush::Args),
+    Consume(consume::Args),
 }
 
 impl Args {
@@ -55,7 +59,12 @@ impl Args {
     pub fn cleans_up(&self) -> bool {
         match self.bench {
             Bench::Engine(_) => false,
-            Bench::Submit(_) | Bench::Baseline(_) | Bench::E2e(_) | Bench::Read(_) => true,
+            Bench::Submit(_)
+            | Bench::Baseline(_)
+            | Bench::E2e(_)
+            | Bench::Read(_)
+            | Bench::Flush(_)
+            | Bench::Consume(_) => true,
         }
     }
 }
@@ -68,6 +77,8 @@ impl Bench {
             Self::Baseline(args) => &args.common,
             Self::E2e(args) => &args.common,
             Self::Read(args) => &args.common,
+            Self::Flush(args) => &args.common,
+            Self::Consume(args) => &args.common,
         }
     }
 }
@@ -153,5 +164,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         Bench::Baseline(args) => baseline::run(args, ctx).await,
         Bench::E2e(args) => e2e::run(args, ctx).await,
         Bench::Read(args) => read::run(args, ctx).await,
+        Bench::Flush(args) => flush::run(args, ctx).await,
+        Bench::Consume(args) => consume::run(args, ctx).await,
     }
 }

@@ -1,6 +1,7 @@
 //! Measures AXS: one module for each bench, each from a seed, on parts or on a whole cluster of its own.
 //!
-//! - [`engine`]: the rules alone;
+//! - [`engine`]: the rules alone; [`flush`]: what they did, into PostgreSQL; [`consume`]: from the
+//!   log to PostgreSQL, results and cache;
 //! - [`submit`]: acceptance through the API, on a cluster of its own, by independent
 //!   [`callers`], with [`requests`] of the API; [`baseline`]: row locks, to compare with;
 //! - [`workload`]: which accounts a command touches, and what it does to them;
@@ -8,7 +9,8 @@
 //!   should send, whatever the answers do;
 //! - [`e2e`]: the whole way, as one who waits sees it; [`read`]: balances from the cache;
 //! - [`cluster`]: services and servers, for benches of the whole way;
-//! - [`usage`]: processor time and memory of our own and the servers' processes;
+//! - [`usage`]: processor time and memory of our own and the servers' processes; [`statistics`]:
+//!   what PostgreSQL counts;
 //! - [`figures`]: what a run measured, in one shape for all benches.
 //!
 //! Floats and the clock are at home here and nowhere near the engine.
@@ -16,14 +18,17 @@
 pub mod baseline;
 pub mod callers;
 pub mod cluster;
+pub mod consume;
 pub mod e2e;
 pub mod engine;
 pub mod figures;
+pub mod flush;
 pub mod pace;
 pub mod read;
 pub mod recorder;
 pub mod requests;
 pub mod submit;
+pub mod statistics;
 pub mod usage;
 pub mod workload;
 

@@ -99,6 +99,12 @@ impl Usage {
         Self(begun.collect())
     }
 
+    /// The most memory that the process of this name had at a time; 0: there is none.
+    pub fn peak_rss_bytes(&self, name: &str) -> u64 {
+        let of_name = self.0.iter().find(|(process, _)| process.name == name);
+        of_name.map_or(0, |(process, _)| process.peak_rss_bytes())
+    }
+
     /// Until now: one stage a process.
     pub fn stages(&self) -> Vec<Stage> {
         let stage = |(process, before): &(Process, f64)| Stage {

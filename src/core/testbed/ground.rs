@@ -91,7 +91,9 @@ impl Ground {
             ))
         })?;
         migrate::run(&self.settings.postgres, &self.settings.cluster).await?;
-        admin::ensure_topics(&self.settings.kafka, self.shards).await?;
+        if self.settings.kafka.brokers.is_some() {
+            admin::ensure_topics(&self.settings.kafka, self.shards).await?;
+        }
         Ok(())
     }
 
@@ -178,7 +180,10 @@ impl Ground {
             Err(error) => Err(error),
         };
         let names = Topics::new(&self.settings.kafka.topic_prefix);
-        let topics = admin::delete_topics(&self.settings.kafka, &names).await;
+        let topics = match &self.settings.kafka.brokers {
+            Some(_) => admin::delete_topics(&self.settings.kafka, &names).await,
+            None => Ok(()),
+        };
         let keys = self.delete_keys().await;
         if !keep_logs {
             remove(&self.folder);
@@ -209,7 +214,9 @@ fn remove(folder: &Path) {
 /// Each server answers: else the run ends before it has made anything that must be taken away.
 async fn reach(settings: &Settings, server: &Config) -> Result<(), Error> {
     client(server).await?;
-    admin::describe(&settings.kafka).await?;
+    if settings.kafka.brokers.is_some() {
+        admin::describe(&settings.kafka).await?;
+    }
     if settings.redis.url.is_some() {
         cache::redis::Cache::connect(&settings.redis)?
             .ping()

@@ -167,6 +167,12 @@ impl Service {
         Ok(None)
     }
 
+    /// A page of its admin port, such as `/metrics`; `None`: it does not answer.
+    pub async fn page(&self, path: &str) -> Option<String> {
+        let (status, body) = get(self.admin, path).await?;
+        (status == 200).then_some(body)
+    }
+
     /// Its process id, while it runs.
     pub fn pid(&self) -> Option<u32> {
         self.child.as_ref().map(Child::id)

@@ -235,6 +235,20 @@ impl Log {
         last::last_results(&inner.clients, &inner.topics.results, inner.shards).await
     }
 
+    /// The offset behind the last result of each shard, by shard number.
+    pub async fn result_ends(&self) -> Result<Vec<i64>, Error> {
+        self.check_once().await?;
+        let inner = Arc::clone(&self.inner);
+        blocking(move || {
+            let partitions: Vec<i32> = (0..i32::from(inner.shards)).collect();
+            let client = inner.consumer.client();
+            consume::ends(client, &inner.topics.results, &partitions)?
+                .into_iter()
+                .collect()
+        })
+        .await
+    }
+
     /// Every result of a shard that the topic holds now, oldest first, folded into one value.
     pub async fn fold_results<T: Send + 'static>(
         &self,
