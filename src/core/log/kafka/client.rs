@@ -3,6 +3,11 @@
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
+use super::delivery::Waiting;
+use crate::core::{
+    config,
+    log::{Error, RECORD_BYTES_MAX},
+};
 use rdkafka::{
     ClientConfig, ClientContext, Statistics,
     config::RDKafkaLogLevel,
@@ -10,12 +15,6 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::DeliveryResult,
     producer::{NoCustomPartitioner, ProducerContext},
-};
-use tokio::sync::oneshot;
-
-use crate::core::{
-    config,
-    log::{Error, RECORD_BYTES_MAX},
 };
 
 /// A question to the cluster (metadata, offsets) may take so long.
@@ -212,11 +211,10 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {}
 
 impl ProducerContext<NoCustomPartitioner> for Context {
-    type DeliveryOpaque = Box<oneshot::Sender<Option<KafkaError>>>;
+    type DeliveryOpaque = Box<Waiting>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, answer: Self::DeliveryOpaque) {
-        // Who waited may have gone.
-        let _ = answer.send(result.as_ref().err().map(|(error, _)| error.clone()));
+    fn delivery(&self, result: &DeliveryResult<'_>, waiting: Self::DeliveryOpaque) {
+        waiting.answer(result.as_ref().err().map(|(error, _)| error.clone()));
     }
 }
 

@@ -135,7 +135,10 @@ fn parse_id(value: &[u8]) -> Option<CommandId> {
 }
 
 fn hex(hash: &ContentHash) -> String {
-    hash.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| char::from(DIGITS[usize::from(value)]);
+    let both = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
+    hash.0.iter().flat_map(both).collect()
 }
 
 fn parse_hash(value: &[u8]) -> Option<ContentHash> {

@@ -2,7 +2,7 @@
 //!
 //! - `client`: settings of every client, errors, log lines.
 //! - [`admin`]: topics, made and looked at.
-//! - `produce`, `headers`: what we write. `consume`, `reader`, `tail`: what we read; `sweep`, `fold`:
+//! - `produce`, `delivery`, `headers`: what we write. `consume`, `reader`, `tail`: what we read; `sweep`, `fold`:
 //!   what is gone through as a whole.
 //!
 //! No group protocol, no committed offsets, no transactions: the position is in the store.
@@ -30,6 +30,7 @@ use crate::core::{
 pub mod admin;
 mod client;
 mod consume;
+mod delivery;
 mod fold;
 mod headers;
 mod last;

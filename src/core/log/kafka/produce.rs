@@ -8,16 +8,15 @@ use std::{
 
 use bytes::Bytes;
 use rdkafka::{
-    error::KafkaError,
     message::OwnedHeaders,
     producer::{BaseRecord, Producer as _, ThreadedProducer},
 };
-use tokio::{
-    sync::oneshot,
-    time::{Instant, timeout_at},
-};
+use tokio::time::Instant;
 
-use super::client::{Clients, Closing, Context, MESSAGE_TIMEOUT, failed};
+use super::{
+    client::{Clients, Closing, Context, MESSAGE_TIMEOUT, failed},
+    delivery::{Answer, Call, Waiting},
+};
 use crate::core::log::{Error, RECORD_BYTES_MAX};
 
 /// The library looks for records that timed out once a second; beyond this it must have answered.
@@ -45,11 +44,6 @@ pub struct Producer {
     current: Mutex<Closing<Client>>,
 }
 
-enum Sent {
-    Known(Error),
-    Waiting(oneshot::Receiver<Option<KafkaError>>),
-}
-
 impl Producer {
     /// Nothing is connected until the first record.
     pub fn new(clients: Clients) -> Result<Self, Error> {
@@ -68,33 +62,32 @@ impl Producer {
     /// is not tried either: a record must not overtake one that was turned away.
     pub async fn send(&self, topic: &str, records: Vec<Outgoing>) -> Vec<Result<(), Error>> {
         let client = Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner));
+        let call = Call::new(records.len());
+        let mut known: Vec<(usize, Error)> = Vec::new();
         let mut full = false;
-        let sent: Vec<Sent> = records
+        for (index, record) in records.into_iter().enumerate() {
+            let sent = match full {
+                true => Err(Error::QueueFull),
+                false => send_one(&client, topic, record, call.waiting(index)),
+            };
+            if let Err(error) = sent {
+                full |= error == Error::QueueFull;
+                known.push((index, error));
+            }
+        }
+        let answered = call.answered(Instant::now() + ANSWER_TIMEOUT).await;
+        let mut answers: Vec<Result<(), Error>> = answered
             .into_iter()
-            .map(|record| {
-                let sent = if full {
-                    Sent::Known(Error::QueueFull)
-                } else {
-                    send_one(&client, topic, record)
-                };
-                full |= matches!(sent, Sent::Known(Error::QueueFull));
-                sent
+            .map(|answer| match answer {
+                Answer::Delivered => Ok(()),
+                Answer::Failed(error) => Err(failed(topic, &error)),
+                Answer::None => Err(Error::Unavailable(format!(
+                    "{topic}: no answer from the producer"
+                ))),
             })
             .collect();
-
-        let deadline = Instant::now() + ANSWER_TIMEOUT;
-        let mut answers = Vec::with_capacity(sent.len());
-        for sent in sent {
-            answers.push(match sent {
-                Sent::Known(error) => Err(error),
-                Sent::Waiting(answer) => match timeout_at(deadline, answer).await {
-                    Ok(Ok(None)) => Ok(()),
-                    Ok(Ok(Some(error))) => Err(failed(topic, &error)),
-                    Ok(Err(_)) | Err(_) => Err(Error::Unavailable(format!(
-                        "{topic}: no answer from the producer"
-                    ))),
-                },
-            });
+        for (index, error) in known {
+            answers[index] = Err(error);
         }
         if answers.iter().any(Result::is_err) {
             self.replace_if_dead(&client);
@@ -120,23 +113,21 @@ impl Producer {
     }
 }
 
-fn send_one(client: &Client, topic: &str, record: Outgoing) -> Sent {
+fn send_one(client: &Client, topic: &str, record: Outgoing, waiting: Waiting) -> Result<(), Error> {
     if record.value.len() > RECORD_BYTES_MAX {
-        return Sent::Known(Error::Refused(format!(
+        return Err(Error::Refused(format!(
             "a record of {} bytes is too large: {RECORD_BYTES_MAX} at most",
             record.value.len()
         )));
     }
-    let (answer, waiting) = oneshot::channel();
-    let mut message = BaseRecord::with_opaque_to(topic, Box::new(answer))
+    let mut message = BaseRecord::with_opaque_to(topic, Box::new(waiting))
         .partition(record.partition)
         .payload(record.value.as_ref())
         .headers(record.headers);
     if let Some(key) = &record.key {
         message = message.key(key.as_ref());
     }
-    match client.send::<[u8], [u8]>(message) {
-        Ok(()) => Sent::Waiting(waiting),
-        Err((error, _)) => Sent::Known(failed(topic, &error)),
-    }
+    client
+        .send::<[u8], [u8]>(message)
+        .map_err(|(error, _)| failed(topic, &error))
 }
