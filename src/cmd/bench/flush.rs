@@ -10,7 +10,7 @@ use crate::cmd::{flags, service};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    common: Common,
+    pub common: Common,
     #[command(flatten)]
     spread: Spread,
     /// How many commands are flushed

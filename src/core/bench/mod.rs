@@ -27,8 +27,8 @@ pub mod pace;
 pub mod read;
 pub mod recorder;
 pub mod requests;
-pub mod submit;
 pub mod statistics;
+pub mod submit;
 pub mod usage;
 pub mod workload;
 

@@ -178,12 +178,6 @@ impl Service {
         self.child.as_ref().map(Child::id)
     }
 
-    /// A page of its admin port, such as `/metrics`; `None`: it does not answer.
-    pub async fn page(&self, path: &str) -> Option<String> {
-        let (status, body) = get(self.admin, path).await?;
-        (status == 200).then_some(body)
-    }
-
     /// Its memory in KiB, where the system tells.
     pub fn resident_kib(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
