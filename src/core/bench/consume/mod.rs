@@ -335,19 +335,19 @@ impl Pages {
     async fn of(cluster: &Cluster) -> Self {
         let service = cluster.fleet.take(0).await;
         let page = service.page("/metrics").await.unwrap_or_default();
-        let sum = |name: &str| -> f64 {
+        let sum = |name: &str, field: &str| -> f64 {
             let of_name = page.lines().filter_map(|line| {
-                let rest = line.strip_prefix(name)?;
+                let rest = line.strip_prefix(name)?.strip_prefix(field)?;
                 rest.starts_with(['{', ' '])
                     .then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
             });
             of_name.sum()
         };
         Self {
-            flushes: sum("axs_flush_commands_count"),
-            flush_seconds: sum("axs_flush_seconds_sum"),
-            commands: sum("axs_flush_commands_sum"),
-            snapshots_dropped: sum("axs_cache_snapshots_dropped_total"),
+            flushes: sum("axs_flush_commands", "_count"),
+            flush_seconds: sum("axs_flush_seconds", "_sum"),
+            commands: sum("axs_flush_commands", "_sum"),
+            snapshots_dropped: sum("axs_cache_snapshots_dropped_total", ""),
         }
     }
 
