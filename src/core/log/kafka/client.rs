@@ -116,7 +116,8 @@ impl Clients {
                 "message.timeout.ms",
                 MESSAGE_TIMEOUT.as_millis().to_string(),
             ),
-            ("linger.ms", "0.5".into()),
+            // Waited for twice on the way of a command, however idle the cluster is.
+            ("linger.ms", "0.1".into()),
             ("compression.type", "lz4".into()),
             ("message.max.bytes", MESSAGE_BYTES_MAX.to_string()),
             ("queue.buffering.max.messages", SEND_COUNT_MAX.to_string()),
