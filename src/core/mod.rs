@@ -21,7 +21,7 @@
 //! - [`embedded`]: store and log of one process over the log file.
 //! - [`grpc`]: the API; [`telemetry`]: logs, metrics, the admin port.
 //! - [`testbed`]: a cluster of its own on real servers, for [`chaos`] (proof by breaking) and
-//!   [`bench`] (how fast, and where the time goes).
+//!   [`mod@bench`] (how fast, and where the time goes).
 //! - [`submit`]: the client of `axs submit`; [`seed`]: many accounts by the real path;
 //!   [`workload`]: commands as an exchange would send them, from a seed.
 
