@@ -264,7 +264,7 @@ impl Call for Caller {
         Ok(Answered {
             accepted: applied,
             duplicates: operations.len() as u64 - applied,
-            overloads: 0,
+            ..Answered::default()
         })
     }
 }

@@ -28,10 +28,12 @@ pub struct Requests {
 }
 
 /// What became of a call's commands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answered {
     /// New ones, stored.
     pub accepted: u64,
+    /// Their ids, where they have any.
+    pub ids: Vec<u64>,
     /// Stored before.
     pub duplicates: u64,
     /// Times that the call had to be made again because of overload.
@@ -41,6 +43,7 @@ pub struct Answered {
 impl Answered {
     /// Adds another's.
     pub fn join(&mut self, other: Self) {
+        self.ids.extend(other.ids);
         self.accepted += other.accepted;
         self.duplicates += other.duplicates;
         self.overloads += other.overloads;
@@ -170,7 +173,10 @@ pub fn count(answered: &mut Answered, outcome: &SubmitOutcome) -> Result<bool, E
     }
     match outcome.duplicate {
         true => answered.duplicates += 1,
-        false => answered.accepted += 1,
+        false => {
+            answered.accepted += 1;
+            answered.ids.push(outcome.command_id);
+        }
     }
     Ok(true)
 }

@@ -1,7 +1,7 @@
 //! Acceptance through the API, and how soon all of it is applied: callers, `serve-grpc`, PostgreSQL,
 //! Kafka, `consume`, Redis, on a cluster of the run's own.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Map, Value, json};
 use tokio::{sync::mpsc, time::Instant};
@@ -19,12 +19,14 @@ use super::{
     workload::Operation,
 };
 use crate::core::{
+    interval_set::IntervalSet,
     proto::{
         SubmitStreamRequest, SubmitStreamResponse, WaitFor,
         write_service_client::WriteServiceClient,
     },
     store::Store,
     testbed::{Error, processes::Role},
+    types::{CommandId, ShardId},
 };
 
 /// Without anything applied for so long, a run fails.
@@ -75,16 +77,15 @@ async fn on(
         Some(baseline) => Some(baseline::measure(&cluster.ground, baseline, stop, tell).await?),
         None => None,
     };
-    let mut reach = Reach::of(cluster).await?;
-    let before = Before::look(cluster, &mut reach).await?;
+    let before = Before::look(cluster).await?;
     let processes = cluster.processes().await;
     let usage = Usage::begin(processes.clone());
     let seen = load(cluster, options, stop, tell).await?;
     let accepted = seen.answered.accepted;
-    reach.wait(before.applied + accepted, tell).await?;
+    wait_applied(&cluster.store().await?, &seen.answered.ids, tell).await?;
     let applied_after = seen.begun.elapsed();
     let stages = usage.stages();
-    let after = Before::look(cluster, &mut reach).await?;
+    let after = Before::look(cluster).await?;
     after.check(&before, workload, accepted)?;
     let mut more = more(&seen, applied_after);
     more.extend(after.since(&before, accepted));
@@ -113,40 +114,42 @@ async fn on(
     })
 }
 
-/// How far the shards of a cluster are.
-struct Reach(Store);
-
-impl Reach {
-    async fn of(cluster: &Cluster) -> Result<Self, Error> {
-        cluster.store().await.map(Self)
+/// Waits until all of these commands are applied; tells of what is applied meanwhile.
+async fn wait_applied(store: &Store, ids: &[u64], tell: Tell<'_>) -> Result<(), Error> {
+    let mut ids = ids.to_vec();
+    ids.sort_unstable();
+    let mut stored: BTreeMap<ShardId, IntervalSet> = BTreeMap::new();
+    for id in ids.into_iter().filter_map(CommandId::parse) {
+        stored
+            .entry(id.shard())
+            .or_default()
+            .insert(id.sequence().0);
     }
-
-    /// Numbers in the applied sets of all shards.
-    async fn applied(&self) -> Result<u64, Error> {
-        let rows = self.0.shard_rows().await?;
-        Ok(rows.iter().map(|row| row.applied.count()).sum())
-    }
-
-    /// Waits until so many numbers are applied; tells of what is applied meanwhile.
-    async fn wait(&mut self, count: u64, tell: Tell<'_>) -> Result<(), Error> {
-        let mut applied = self.applied().await?;
-        let mut moved_at = Instant::now();
-        while applied < count {
-            if moved_at.elapsed() > STALLED_AFTER {
-                return Err(Error::Failed(format!(
-                    "{} accepted commands are not applied, and nothing is for {STALLED_AFTER:?}",
-                    count - applied
-                )));
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
-            let now = self.applied().await?;
-            if now > applied {
-                moved_at = Instant::now();
-                tell("applying", now - applied);
-            }
-            applied = now;
+    let mut last: Option<u64> = None;
+    let mut moved_at = Instant::now();
+    loop {
+        let mut pending = 0;
+        for row in store.shard_rows().await? {
+            let numbers = stored
+                .get(&row.shard)
+                .into_iter()
+                .flat_map(IntervalSet::iter);
+            // Beside ours, numbers that nobody used are sealed: only ours count.
+            let gaps = numbers.flat_map(|(first, last)| row.applied.gaps(first, last));
+            pending += gaps.map(|(first, last)| last - first + 1).sum::<u64>();
         }
-        Ok(())
+        if pending == 0 {
+            return Ok(());
+        }
+        if last.is_none_or(|last| pending < last) {
+            tell("applying", last.unwrap_or(pending) - pending);
+            (last, moved_at) = (Some(pending), Instant::now());
+        } else if moved_at.elapsed() > STALLED_AFTER {
+            return Err(Error::Failed(format!(
+                "{pending} accepted commands are not applied, and nothing is for {STALLED_AFTER:?}"
+            )));
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
@@ -215,6 +218,7 @@ fn more(seen: &Seen, applied_after: Duration) -> Map<String, Value> {
         accepted,
         duplicates,
         overloads,
+        ..
     } = seen.answered;
     let fields = [
         ("accepted", json!(accepted)),
@@ -258,7 +262,6 @@ fn compared(baseline: &Figures, accepted: u64, applied_after: Duration) -> Value
 
 /// How far a cluster was at some time.
 struct Before {
-    applied: u64,
     /// The sum of all balances' versions: one a change.
     versions: i64,
     wal_bytes: f64,
@@ -267,7 +270,7 @@ struct Before {
 }
 
 impl Before {
-    async fn look(cluster: &Cluster, reach: &mut Reach) -> Result<Self, Error> {
+    async fn look(cluster: &Cluster) -> Result<Self, Error> {
         let session = cluster.ground.session().await?;
         let row = session
             .query_one(
@@ -277,7 +280,6 @@ impl Before {
             )
             .await?;
         Ok(Self {
-            applied: reach.applied().await?,
             versions: row.get(0),
             wal_bytes: row.get(1),
             wal_syncs: row.get(2),

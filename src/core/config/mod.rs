@@ -241,7 +241,7 @@ impl Default for Redis {
 impl Default for Writer {
     fn default() -> Self {
         Self {
-            group_count_max: 1_000,
+            group_count_max: 4_000,
             inbox_count_max: 20_000,
             block_size: 10_000,
         }

@@ -1,10 +1,14 @@
 //! One command from the API's message to its answer, for the call and the stream alike.
 
-use std::time::Duration;
+use std::{
+    pin::{Pin, pin},
+    time::Duration,
+};
 
+use futures::future::join_all;
 use tokio::{
     sync::oneshot,
-    time::{Instant, sleep, timeout_at},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -90,15 +94,36 @@ impl Submitter {
     }
 
     /// Follows a command to the answer that its terms ask for.
-    pub async fn outcome(&self, taken: Taken) -> SubmitOutcome {
-        let answer = match timeout_at(taken.terms.accepted_by, taken.answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Answer::Unavailable("this process is shutting down".into()),
-            Err(_) => {
-                let text = "whether it was stored is not known yet; send the same key again";
-                Answer::Unavailable(text.into())
-            }
+    pub async fn outcome(&self, mut taken: Taken) -> SubmitOutcome {
+        let too_late = pin!(sleep_until(taken.terms.accepted_by));
+        let answer = accepted(&mut taken.answer, too_late).await;
+        self.outcome_of(taken, answer).await
+    }
+
+    /// The same for the commands of one call: their answers come together, so one timer does for
+    /// all of them.
+    pub async fn outcomes(&self, taken: Vec<Taken>) -> Vec<SubmitOutcome> {
+        let Some(first) = taken.first() else {
+            return Vec::new();
         };
+        let mut too_late = pin!(sleep_until(first.terms.accepted_by));
+        let wants_outcome = first.terms.wants_outcome;
+        let mut followed = Vec::with_capacity(taken.len());
+        for mut taken in taken {
+            let answer = accepted(&mut taken.answer, too_late.as_mut()).await;
+            followed.push(self.outcome_of(taken, answer));
+        }
+        if wants_outcome {
+            return join_all(followed).await;
+        }
+        let mut outcomes = Vec::with_capacity(followed.len());
+        for outcome in followed {
+            outcomes.push(outcome.await);
+        }
+        outcomes
+    }
+
+    async fn outcome_of(&self, taken: Taken, answer: Answer) -> SubmitOutcome {
         let (id, known) = match answer {
             Answer::Accepted(id) => (id, Known::New),
             Answer::Duplicate(id) => (id, Known::Before),
@@ -135,6 +160,19 @@ impl Submitter {
         tokio::select! {
             waited = self.outcomes.wait(id, known, by) => waited,
             () = drained => None,
+        }
+    }
+}
+
+/// The writer's answer, or what is said when it is too late for one.
+async fn accepted(answer: &mut oneshot::Receiver<Answer>, too_late: Pin<&mut Sleep>) -> Answer {
+    tokio::select! {
+        biased;
+        answer = answer => answer
+            .unwrap_or_else(|_| Answer::Unavailable("this process is shutting down".into())),
+        () = too_late => {
+            let text = "whether it was stored is not known yet; send the same key again";
+            Answer::Unavailable(text.into())
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::pin::Pin;
 
-use futures::{Stream, future::join_all};
+use futures::Stream;
 use prost::Message;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status, Streaming};
@@ -106,23 +106,25 @@ async fn submit_batch(
         false => submitter.writer.submit(commands)?,
     };
     let mut answers = answers.into_iter();
-    let outcomes = messages.iter().zip(refused).map(|(message, refused)| {
-        let taken = refused.is_none().then(|| Taken {
-            answer: answers.next().expect("an answer for each command"),
-            slot: slots
-                .as_mut()
-                .map(|slots| slots.take_one().expect("one for each")),
-            terms,
-            fields: AccountFields::of(message),
-        });
-        async move {
-            match taken {
-                Some(taken) => submitter.outcome(taken).await,
-                None => failed(refused.expect("it is refused or taken")),
-            }
+    let mut taken = Vec::with_capacity(messages.len());
+    for (message, refused) in messages.iter().zip(&refused) {
+        if refused.is_none() {
+            taken.push(Taken {
+                answer: answers.next().expect("an answer for each command"),
+                slot: slots
+                    .as_mut()
+                    .map(|slots| slots.take_one().expect("one for each")),
+                terms,
+                fields: AccountFields::of(message),
+            });
         }
-    });
-    Ok(join_all(outcomes.collect::<Vec<_>>()).await)
+    }
+    let mut outcomes = submitter.outcomes(taken).await.into_iter();
+    let outcome = |refused: Option<SubmitError>| match refused {
+        Some(error) => failed(error),
+        None => outcomes.next().expect("an outcome for each that was taken"),
+    };
+    Ok(refused.into_iter().map(outcome).collect())
 }
 
 fn reserve(submitter: &Submitter, count: usize, terms: Terms) -> Result<Option<Slots>, Failure> {

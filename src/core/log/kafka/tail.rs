@@ -7,6 +7,7 @@ use prost::Message as _;
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
+    message::BorrowedMessage,
 };
 use tokio::sync::mpsc;
 
@@ -16,16 +17,16 @@ use super::{
 };
 use crate::core::{log::Error, proto::CommandResult};
 
-/// Most results that wait to be taken; then the topic waits.
-const WAITING_MAX: usize = 16 * 1024;
 /// Most results of one answer.
 const TAKEN_MAX: usize = 4 * 1024;
+/// Most answers that wait to be taken; then the topic waits.
+const WAITING_MAX: usize = 4;
 /// How soon the thread notices that nobody listens any more.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Results as they are published.
 pub struct ResultTail {
-    results: mpsc::Receiver<CommandResult>,
+    results: mpsc::Receiver<Vec<CommandResult>>,
 }
 
 impl ResultTail {
@@ -59,32 +60,44 @@ impl ResultTail {
 
     /// See [`crate::core::log::ResultTail::next`].
     pub async fn next(&mut self) -> Result<Vec<CommandResult>, Error> {
-        let mut results = Vec::new();
-        if self.results.recv_many(&mut results, TAKEN_MAX).await == 0 {
-            return Err(Error::Unavailable("the tail of results has ended".into()));
-        }
-        Ok(results)
+        let ended = || Error::Unavailable("the tail of results has ended".into());
+        self.results.recv().await.ok_or_else(ended)
     }
 }
 
 /// Runs until nobody listens.
-fn follow(client: &BaseConsumer<Context>, results: &mpsc::Sender<CommandResult>) {
-    while !results.is_closed() {
-        match client.poll(POLL_INTERVAL) {
-            None => {}
-            // It reconnects by itself.
-            Some(Err(error)) => tracing::debug!("tail of results: {error}"),
-            Some(Ok(message)) => {
-                match CommandResult::decode(message.payload().unwrap_or_default()) {
-                    // An error here ends the loop at its next turn.
-                    Ok(result) => drop(results.blocking_send(result)),
-                    Err(error) => tracing::warn!(
-                        kafka.partition = message.partition(),
-                        kafka.offset = message.offset(),
-                        "a result cannot be decoded and is left out: {error}"
-                    ),
-                }
+fn follow(client: &BaseConsumer<Context>, listener: &mpsc::Sender<Vec<CommandResult>>) {
+    while !listener.is_closed() {
+        let mut results = Vec::new();
+        // What is there already goes together with the first: one wake-up for all of them.
+        let mut wait = POLL_INTERVAL;
+        while results.len() < TAKEN_MAX
+            && let Some(polled) = client.poll(wait)
+        {
+            wait = Duration::ZERO;
+            match polled {
+                // It reconnects by itself.
+                Err(error) => tracing::debug!("tail of results: {error}"),
+                Ok(message) => results.extend(decoded(&message)),
             }
+        }
+        if !results.is_empty() {
+            // An error here ends the loop at its next turn.
+            let _ = listener.blocking_send(results);
+        }
+    }
+}
+
+fn decoded(message: &BorrowedMessage<'_>) -> Option<CommandResult> {
+    match CommandResult::decode(message.payload().unwrap_or_default()) {
+        Ok(result) => Some(result),
+        Err(error) => {
+            tracing::warn!(
+                kafka.partition = message.partition(),
+                kafka.offset = message.offset(),
+                "a result cannot be decoded and is left out: {error}"
+            );
+            None
         }
     }
 }
