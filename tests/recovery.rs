@@ -33,7 +33,7 @@ async fn log(embedded: &Embedded, commands: &[Command]) {
             account: Some(command.account),
             value: record::encode_command(command),
             command: Some((id, command.content_hash)),
-            source: command.source.clone(),
+            source: command.source.to_string(),
             time: command.accepted_at,
         }
     };

@@ -13,6 +13,10 @@ use crate::core::{
     types::{AssetId, CommandId, Epoch, Money, Position, Timestamp},
 };
 
+mod encode;
+
+pub use encode::Encoded;
+
 /// The result of a committed outcome. `entries` are its own, in their order; `previous_position` is
 /// that of the shard's previous result.
 pub fn render(
@@ -36,8 +40,8 @@ pub fn render(
     };
     proto::CommandResult {
         command_id: outcome.id.0,
-        idempotency_key: label.idempotency_key.clone(),
-        source: label.source.clone(),
+        idempotency_key: label.idempotency_key.to_string(),
+        source: label.source.to_string(),
         status: status.into(),
         reject_code: code.into(),
         reject_reason: reason,
@@ -47,7 +51,7 @@ pub fn render(
         entries: entries.iter().map(|entry| bare(entry, assets)).collect(),
         created_at: label.created_at.map(Timestamp::to_proto),
         applied_at: Some(outcome.applied_at.to_proto()),
-        reference: label.reference.clone(),
+        reference: label.reference.to_string(),
         account_id: outcome.account.0,
         previous_position: previous_position.0,
         kind: outcome.kind.into(),

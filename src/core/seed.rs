@@ -300,7 +300,7 @@ fn command(options: &Options, number: u64) -> Command {
         id: None,
         content_hash: ContentHash([0; 16]),
         source: SOURCE.into(),
-        idempotency_key: format!("{}:{number}", options.seed),
+        idempotency_key: format!("{}:{number}", options.seed).into(),
         account,
         kind: CommandKind::OpenAccount,
         changes: options
@@ -309,7 +309,7 @@ fn command(options: &Options, number: u64) -> Command {
             .zip(&options.balances)
             .map(change)
             .collect(),
-        reference: String::new(),
+        reference: String::new().into(),
         created_at: None,
         accepted_at: Timestamp::default(),
         user: number + 1,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use axs::core::{
     log::{Error, NewRecord},
     proto::CommandResult,
+    result::Encoded,
     store::{DeadLetter, DeadLetterReason},
     types::{CommandId, Position, Sequence, ShardId, Timestamp},
 };
@@ -206,7 +207,7 @@ async fn results_have_their_key_and_survive_nonsense() {
         .payload(&[0xff, 0xff]);
     producer.send(nonsense, PATIENCE).await.expect("written");
     let sent = vec![result(1, 1, 5), result(1, 2, 6), result(0, 1, 7)];
-    all_ok(&log.publish(sent.clone()).await);
+    all_ok(&log.publish(sent.iter().map(Encoded::of).collect()).await);
 
     let mut seen = Vec::new();
     while seen.len() < sent.len() {

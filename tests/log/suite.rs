@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use axs::core::{
     log::{Error, Log, RECORD_BYTES_MAX},
     proto::CommandResult,
+    result::Encoded,
     store::{DeadLetter, DeadLetterReason},
     types::{Anchor, CommandId, Position, Sequence, ShardId, Timestamp},
 };
@@ -210,14 +211,15 @@ fn result(shard: u16, number: u64) -> CommandResult {
 
 pub async fn results_reach_who_follows(log: &Log) {
     assert_eq!(
-        log.publish(vec![result(1, 1)]).await,
+        log.publish(vec![Encoded::of(&result(1, 1))]).await,
         [Ok(())],
         "nobody follows"
     );
     let mut first = log.tail_results().await.expect("results can be followed");
     let mut second = log.tail_results().await.expect("results can be followed");
     for shard in [1, 2] {
-        let results = (10..15).map(|number| result(shard, number)).collect();
+        let encoded = |number| Encoded::of(&result(shard, number));
+        let results = (10..15).map(encoded).collect();
         assert_eq!(log.publish(results).await, vec![Ok(()); 5]);
     }
     for tail in [&mut first, &mut second] {

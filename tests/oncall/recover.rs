@@ -164,7 +164,7 @@ async fn a_log_that_the_copy_has_not_applied_is_read_from_its_beginning() {
             account: Some(command.account),
             value: record::encode_command(&command),
             command: command.id.map(|id| (id, command.content_hash)),
-            source: command.source.clone(),
+            source: command.source.to_string(),
             time: Timestamp(0),
         });
     }

@@ -42,7 +42,7 @@ async fn history(store: &Store, count: u64, each: u64) -> Vec<StoredEntry> {
                     id: outcome.id,
                     position: outcome.position,
                     applied_at: outcome.applied_at,
-                    reference: command.reference.clone(),
+                    reference: command.reference.to_string(),
                     entry,
                 });
             }

@@ -11,6 +11,7 @@ use axs::core::{
 use super::{Ctx, flags};
 
 mod baseline;
+mod codec;
 mod consume;
 mod e2e;
 mod engine;
@@ -52,13 +53,14 @@ enum Bench {
     Read(read::Args),
     Flush(flush::Args),
     Consume(consume::Args),
+    Codec(codec::Args),
 }
 
 impl Args {
     /// It has something to take away when it is interrupted.
     pub fn cleans_up(&self) -> bool {
         match self.bench {
-            Bench::Engine(_) => false,
+            Bench::Engine(_) | Bench::Codec(_) => false,
             Bench::Submit(_)
             | Bench::Baseline(_)
             | Bench::E2e(_)
@@ -79,6 +81,7 @@ impl Bench {
             Self::Read(args) => &args.common,
             Self::Flush(args) => &args.common,
             Self::Consume(args) => &args.common,
+            Self::Codec(args) => &args.common,
         }
     }
 }
@@ -166,5 +169,6 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         Bench::Read(args) => read::run(args, ctx).await,
         Bench::Flush(args) => flush::run(args, ctx).await,
         Bench::Consume(args) => consume::run(args, ctx).await,
+        Bench::Codec(args) => codec::run(args, ctx).await,
     }
 }

@@ -48,8 +48,8 @@ pub fn show(ctx: &Ctx, life: &Life, assets: &Assets) {
         life.state.name().into(),
         text(command.map(|it| kind(it.kind))),
         text(command.map(|it| it.account.to_string())),
-        text(command.map(|it| it.source.clone())),
-        text(command.map(|it| it.idempotency_key.clone())),
+        text(command.map(|it| it.source.to_string())),
+        text(command.map(|it| it.idempotency_key.to_string())),
     ]);
     ctx.ui.table(table);
     ctx.ui.line("");
@@ -288,11 +288,11 @@ fn document(
 ) -> Value {
     let command = life.command.as_ref().map(|command| {
         json!({
-            "source": command.source,
-            "idempotency_key": command.idempotency_key,
+            "source": &*command.source,
+            "idempotency_key": &*command.idempotency_key,
             "account_id": command.account.to_string(),
             "kind": kind(command.kind),
-            "reference": command.reference,
+            "reference": &*command.reference,
             "reverses": command.reverses.map(|id| id.to_string()),
             "changes": command.changes.len(),
             "created_at": command.created_at.map(|at| at.to_string()),

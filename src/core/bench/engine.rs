@@ -13,7 +13,7 @@ use super::{
 };
 use crate::core::engine::Memory;
 
-mod bed;
+pub(super) mod bed;
 
 use bed::{Bed, Round};
 

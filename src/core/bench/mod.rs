@@ -1,7 +1,8 @@
 //! Measures AXS: one module for each bench, each from a seed, on parts or on a whole cluster of its own.
 //!
-//! - [`engine`]: the rules alone; [`flush`]: what they did, into PostgreSQL; [`consume`]: from the
-//!   log to PostgreSQL, results and cache;
+//! - [`engine`]: the rules alone; [`codec`]: from the bytes of a record to the bytes of its result;
+//! - [`flush`]: what the rules did, into PostgreSQL; [`consume`]: from the log to PostgreSQL, results
+//!   and cache;
 //! - [`submit`]: acceptance through the API, on a cluster of its own, by independent
 //!   [`callers`], with [`requests`] of the API; [`baseline`]: row locks, to compare with;
 //! - [`workload`]: which accounts a command touches, and what it does to them;
@@ -18,6 +19,7 @@
 pub mod baseline;
 pub mod callers;
 pub mod cluster;
+pub mod codec;
 pub mod consume;
 pub mod e2e;
 pub mod engine;

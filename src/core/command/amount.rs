@@ -69,17 +69,63 @@ pub fn parse(text: &str, scale: u8) -> Result<Money, AmountError> {
 
 /// The shortest decimal string: no trailing zeros, `0` for zero.
 pub fn format(amount: Money, scale: u8) -> String {
+    let mut text = Vec::new();
+    append(amount, scale, &mut text);
+    String::from_utf8(text).expect("digits, a sign and a point")
+}
+
+/// Appends the shortest decimal string.
+pub fn append(amount: Money, scale: u8, out: &mut Vec<u8>) {
     let scale = usize::from(scale);
-    let digits = format!(
-        "{:0>width$}",
-        amount.minor_units().unsigned_abs(),
-        width = scale + 1
-    );
-    let (integer, fraction) = digits.split_at(digits.len() - scale);
-    let fraction = fraction.trim_end_matches('0');
-    let sign = if amount.is_negative() { "-" } else { "" };
-    let point = if fraction.is_empty() { "" } else { "." };
-    format!("{sign}{integer}{point}{fraction}")
+    let mut digits = [b'0'; DIGITS_MAX];
+    let first = write_digits(amount.minor_units().unsigned_abs(), &mut digits);
+    let point = DIGITS_MAX - scale;
+    let integer = &digits[first.min(point - 1)..point];
+    let fraction = &digits[point..];
+    let behind = fraction.iter().rposition(|digit| *digit != b'0');
+    if amount.is_negative() {
+        out.push(b'-');
+    }
+    out.extend_from_slice(integer);
+    if let Some(last) = behind {
+        out.push(b'.');
+        out.extend_from_slice(&fraction[..=last]);
+    }
+}
+
+/// Digits of a `u128`.
+const DIGITS_MAX: usize = 39;
+/// A `u64` holds any number of so many digits.
+const CHUNK_DIGITS: usize = 19;
+
+const _: () = assert!(SCALE_MAX as usize <= CHUNK_DIGITS && CHUNK_DIGITS < DIGITS_MAX);
+
+/// Writes a number to the end of zeros; where its first digit stands. Divides 64 bits at a time:
+/// 128 take ten times as long.
+fn write_digits(number: u128, digits: &mut [u8; DIGITS_MAX]) -> usize {
+    let mut at = DIGITS_MAX;
+    let mut rest = number;
+    loop {
+        let (mut chunk, upper) = match u64::try_from(rest) {
+            Ok(small) => (small, 0),
+            Err(_) => {
+                let base = 10_u128.pow(CHUNK_DIGITS as u32);
+                let chunk = u64::try_from(rest % base).expect("19 digits fit 64 bits");
+                (chunk, rest / base)
+            }
+        };
+        let end = at - CHUNK_DIGITS.min(at);
+        while chunk > 0 {
+            at -= 1;
+            digits[at] = b'0' + (chunk % 10) as u8;
+            chunk /= 10;
+        }
+        if upper == 0 {
+            return at;
+        }
+        at = end;
+        rest = upper;
+    }
 }
 
 #[cfg(test)]
@@ -188,6 +234,15 @@ mod tests {
             scale in 0..=SCALE_MAX,
         ) {
             prop_assert_eq!(parse(&text, scale).is_ok(), matches_grammar(&text, scale));
+        }
+
+        #[test]
+        fn amounts_have_the_digits_of_their_minor_units(
+            minor_units in Money::MIN.minor_units()..=Money::MAX.minor_units(),
+            shift in 0..127_u32,
+        ) {
+            let amount = Money::new(minor_units >> shift).expect("within bounds");
+            prop_assert_eq!(format(amount, 0), amount.minor_units().to_string());
         }
 
         #[test]

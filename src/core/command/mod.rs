@@ -2,6 +2,7 @@
 //!
 //! - `amount`: decimal strings to and from minor units.
 //! - `parse`: from the API's message, with the field named in every error.
+//! - `text`: its text fields.
 //! - `record`: to and from the log record; the stored body.
 //! - `hash`: content hash and key hash.
 //! - `json`: the API's message to and from one line of JSON.
@@ -12,6 +13,9 @@ pub mod json;
 pub mod parse;
 pub mod record;
 mod text;
+
+use smallvec::SmallVec;
+pub use text::Text;
 
 pub use crate::core::proto::CommandKind;
 use crate::core::{
@@ -30,6 +34,9 @@ pub const REFERENCE_BYTES_MAX: usize = 128;
 /// Largest encoded command of the API.
 pub const COMMAND_BYTES_MAX: usize = 32 * 1024;
 
+/// Nearly every command has one change, which needs no memory of its own.
+pub type ChangeList = SmallVec<[Change; 1]>;
+
 /// One command, as stored and as logged. Until acceptance its `id` is `None` and `accepted_at` 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
@@ -38,17 +45,17 @@ pub struct Command {
     /// Over everything a repeated key is compared by.
     pub content_hash: ContentHash,
     /// The calling service.
-    pub source: String,
+    pub source: Text,
     /// Unique per source, for ever.
-    pub idempotency_key: String,
+    pub idempotency_key: Text,
     /// Decides the shard.
     pub account: AccountId,
     /// What it does; never `Unspecified`.
     pub kind: CommandKind,
     /// In the order they apply.
-    pub changes: Vec<Change>,
+    pub changes: ChangeList,
     /// The caller's business id.
-    pub reference: String,
+    pub reference: Text,
     /// The caller's time; never decides.
     pub created_at: Option<Timestamp>,
     /// By PostgreSQL's clock; 0 until accepted.
@@ -93,11 +100,11 @@ pub struct Move {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Label {
     /// The calling service.
-    pub source: String,
+    pub source: Text,
     /// The caller's key.
-    pub idempotency_key: String,
+    pub idempotency_key: Text,
     /// The caller's business id.
-    pub reference: String,
+    pub reference: Text,
     /// The caller's time.
     pub created_at: Option<Timestamp>,
 }
@@ -112,6 +119,16 @@ impl Command {
             }
         }
         accounts
+    }
+
+    /// What is shown of it beside its outcome, where the rest of it is not needed any more.
+    pub fn into_label(self) -> Label {
+        Label {
+            source: self.source,
+            idempotency_key: self.idempotency_key,
+            reference: self.reference,
+            created_at: self.created_at,
+        }
     }
 
     /// What is shown of it beside its outcome.

@@ -7,8 +7,7 @@ use crate::core::{
     assets::Assets,
     engine::Entry,
     log,
-    proto::CommandResult,
-    result,
+    result::{self, Encoded},
     store::Flush,
     types::{Position, ShardId},
 };
@@ -23,10 +22,9 @@ pub(super) async fn publish(
     skip: usize,
 ) -> (usize, Option<log::Error>) {
     let assets = known_assets(parts, flush.entries.iter()).await;
-    let mut results = results_of(flush, &assets);
-    let outcomes = results.len();
-    let skipped = results.split_off(skip.min(outcomes));
-    let (count, error) = acknowledged(parts.log.publish(skipped).await);
+    let outcomes = flush.outcomes.len();
+    let results = encoded_results_of(flush, skip, &assets);
+    let (count, error) = acknowledged(parts.log.publish(results).await);
     if error.is_some() || flush.dead_letters.is_empty() {
         return (count, error);
     }
@@ -36,20 +34,20 @@ pub(super) async fn publish(
     (count + letters, error)
 }
 
-/// The results of a committed flush, in their order.
-pub(in crate::core) fn results_of(flush: &Flush, assets: &Assets) -> Vec<CommandResult> {
-    let mut results = Vec::with_capacity(flush.outcomes.len());
-    let (mut first, mut previous) = (0, flush.previous_result);
-    for (outcome, label) in flush.outcomes.iter().zip(&flush.labels) {
-        let behind = first + outcome.entries as usize;
-        let entries = &flush.entries[first..behind];
-        let (epoch, at) = (flush.epoch, outcome.position);
-        results.push(result::render(
-            epoch, outcome, entries, label, previous, assets,
-        ));
-        (first, previous) = (behind, at);
-    }
-    results
+/// The results of a committed flush, in their order, but for the first `skip`.
+pub(in crate::core) fn encoded_results_of(
+    flush: &Flush,
+    skip: usize,
+    assets: &Assets,
+) -> Vec<Encoded> {
+    Encoded::all(
+        flush.epoch,
+        flush.outcomes.iter().zip(&flush.labels),
+        &flush.entries,
+        flush.previous_result,
+        skip,
+        assets,
+    )
 }
 
 /// The registry, read again where an entry's asset is newer than it.
@@ -101,10 +99,10 @@ async fn republish_pages(
         let page = page.map_err(|error| error.to_string())?;
         let is_last = page.len() < REPUBLISH_PAGE;
         let assets = known_assets(parts, page.iter().flat_map(|stored| &stored.entries)).await;
-        let results: Vec<CommandResult> = page
+        let results: Vec<Encoded> = page
             .iter()
             .take_while(|stored| stored.outcome.position < to)
-            .map(|stored| result::render_stored(stored, &assets))
+            .map(|stored| Encoded::of(&result::render_stored(stored, &assets)))
             .collect();
         next = page
             .last()

@@ -10,7 +10,7 @@ use super::{
 use crate::core::{
     canary::{self, Guard},
     command::{Command, CommandKind, Label},
-    engine::{Applied, Entry, Outcome},
+    engine::{Applied, Entry, Outcome, WARM_COMMANDS},
     log::Record,
     store::{DeadLetter, DeadLetterReason},
     types::{CommandId, ContentHash, Position},
@@ -99,6 +99,7 @@ impl RecentHashes {
 impl Leader {
     /// Applies planned items until none is left (true) or the batch is full (false).
     pub(super) fn apply_planned(&mut self, now: Mono, out: &mut Vec<Output>) -> bool {
+        let mut warm = 0_usize;
         loop {
             let Some(tenure) = self.tenure.as_deref_mut() else {
                 return false;
@@ -109,26 +110,29 @@ impl Leader {
             if tenure.building.is_full {
                 return false;
             }
-            let item = tenure
+            if warm == 0 {
+                warm = tenure.warm();
+            }
+            warm -= 1;
+            let Item { record, content } = tenure
                 .inbox
                 .pop_front()
                 .expect("what is planned is in the inbox");
             tenure.planned -= 1;
-            tenure.inbox_bytes -= item.record.bytes();
+            tenure.inbox_bytes -= record.bytes();
             let single = self.refusals.and_then(|refusals| refusals.single_below);
-            let is_single = single.is_some_and(|below| item.record.position < below);
+            let is_single = single.is_some_and(|below| record.position < below);
             let same = |parked: &&Parked| {
                 let anchor = parked.anchor;
-                anchor.is_none_or(|anchor| anchor == item.record.anchor())
+                anchor.is_none_or(|anchor| anchor == record.anchor())
             };
-            let parked = self.parked.get(&item.record.position).filter(same);
+            let parked = self.parked.get(&record.position).filter(same);
             let parked = parked.map(|parked| parked.reason);
-            let record = item.record.clone();
             let at = record.position;
             let letters_before = tenure.building.dead_letters.len();
             match parked {
-                Some(reason) => tenure.park(item, reason, "parked before".into(), out),
-                None => tenure.apply(item, out),
+                Some(reason) => tenure.park(&record, &content, reason, "parked before".into(), out),
+                None => tenure.apply(&record, content, out),
             }
             let count_max = if is_single { 1 } else { self.batch_count };
             let bytes_max = self.config.batch_bytes_max;
@@ -160,15 +164,27 @@ impl Leader {
 }
 
 impl Tenure {
-    fn apply(&mut self, item: Item, out: &mut Vec<Output>) {
-        match item.content {
-            Content::Command(command) => self.apply_command(item.record, *command, out),
+    /// Brings what the next planned commands need to the cache; how many items these are.
+    fn warm(&self) -> usize {
+        let count = self.planned.min(WARM_COMMANDS);
+        let next = self.inbox.iter().take(count);
+        self.engine
+            .warm(next.filter_map(|item| match &item.content {
+                Content::Command(command) => Some(command),
+                _ => None,
+            }));
+        count
+    }
+
+    fn apply(&mut self, record: &Record, content: Content, out: &mut Vec<Output>) {
+        match content {
+            Content::Command(command) => self.apply_command(record, command, out),
             Content::Tick(now) => self.engine.tick(now),
             Content::Seal { first, last } => {
                 self.engine.seal(first, last);
             }
             Content::Discard(discard, label) => {
-                let (at, time) = (item.record.position, item.record.log_time);
+                let (at, time) = (record.position, record.log_time);
                 if let Applied::Done(outcome) = self.engine.discard(at, time, discard) {
                     self.gather(outcome, label);
                 }
@@ -179,12 +195,12 @@ impl Tenure {
                 ref message,
             } => {
                 let message = message.clone();
-                self.park(item, reason, message, out);
+                self.park(record, &content, reason, message, out);
             }
         }
     }
 
-    fn apply_command(&mut self, record: Record, command: Command, out: &mut Vec<Output>) {
+    fn apply_command(&mut self, record: &Record, command: Command, out: &mut Vec<Output>) {
         let id = command
             .id
             .expect("decoded commands of this shard have an id");
@@ -209,13 +225,7 @@ impl Tenure {
         match applied {
             Ok(Applied::Done(outcome)) => {
                 self.recent_hashes.insert(id, outcome.content_hash);
-                let label = Label {
-                    source: command.source,
-                    idempotency_key: command.idempotency_key,
-                    reference: command.reference,
-                    created_at: command.created_at,
-                };
-                self.gather(outcome, label);
+                self.gather(outcome, command.into_label());
             }
             Ok(Applied::Skipped) => self.check_duplicate(record, &command, id, out),
             Err(_) if canary::is_off(Guard::PanicParked) => {}
@@ -239,7 +249,7 @@ impl Tenure {
     /// A number applied before: the same content is a duplicate, other content must not be silent.
     fn check_duplicate(
         &mut self,
-        record: Record,
+        record: &Record,
         command: &Command,
         id: CommandId,
         out: &mut Vec<Output>,
@@ -265,29 +275,30 @@ impl Tenure {
     /// Makes a dead letter, and parks the accepted command that it names.
     fn park(
         &mut self,
-        item: Item,
+        record: &Record,
+        content: &Content,
         reason: DeadLetterReason,
         message: String,
         out: &mut Vec<Output>,
     ) {
         let shard = self.engine.shard();
-        let named = item.names().filter(|(id, _)| {
+        let named = content.names(record).filter(|(id, _)| {
             id.shard() == shard && !self.engine.applied().contains(id.sequence().0)
         });
-        let parks = named.filter(|(id, hash)| match item.content {
+        let parks = named.filter(|(id, hash)| match content {
             Content::Command(_) => true,
             _ => self.answers.accepted.get(id) == Some(hash),
         });
-        let position = item.record.position;
+        let position = record.position;
         out.push(Output::Alarm(format!(
             "dead letter at {position} ({reason:?}): {message}"
         )));
-        self.letter(item.record, reason, message, parks.map(|(id, _)| id));
+        self.letter(record, reason, message, parks.map(|(id, _)| id));
     }
 
     fn letter(
         &mut self,
-        record: Record,
+        record: &Record,
         reason: DeadLetterReason,
         message: String,
         parks: Option<CommandId>,

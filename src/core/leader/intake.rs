@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use bytes::Bytes;
+
 use super::{HASH_CHECKS_MAX, Leader, Mono, Output, Phase, RequestId, tenure::Tenure};
 use crate::core::{
     canary::{self, Guard},
@@ -22,10 +24,14 @@ pub(super) struct Item {
 }
 
 /// What a record is, to whoever applies it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are commands, which a box each would cost more than it saves"
+)]
 #[derive(Debug)]
 pub(in crate::core) enum Content {
     /// Of this shard, with an id.
-    Command(Box<Command>),
+    Command(Command),
     /// Moves the shard's time.
     Tick(Timestamp),
     /// Numbers that nobody can use.
@@ -65,19 +71,19 @@ impl Item {
         let content = Content::decode(shard, embedded, &record.value);
         Self { record, content }
     }
-
-    /// The command and content that the record names, by its body or, failing that, its headers.
-    pub fn names(&self) -> Option<(CommandId, ContentHash)> {
-        match &self.content {
-            Content::Command(command) => Some((command.id?, command.content_hash)),
-            _ => self.record.command_id.zip(self.record.content_hash),
-        }
-    }
 }
 
 impl Content {
+    /// The command and content that the record names, by its body or, failing that, its headers.
+    pub(super) fn names(&self, record: &Record) -> Option<(CommandId, ContentHash)> {
+        match self {
+            Self::Command(command) => Some((command.id?, command.content_hash)),
+            _ => record.command_id.zip(record.content_hash),
+        }
+    }
+
     /// Of the bytes of a record in a shard's log; `embedded`: that of `axs dev`.
-    pub fn decode(shard: ShardId, embedded: bool, value: &[u8]) -> Self {
+    pub fn decode(shard: ShardId, embedded: bool, value: &Bytes) -> Self {
         let (reason, message) = match record::decode(value) {
             Ok(item) => return Self::of(shard, embedded, item),
             Err(DecodeError::Undecodable(message)) => (DeadLetterReason::Undecodable, message),
@@ -104,7 +110,7 @@ impl Content {
                     let message = "acknowledgements come with a later version".into();
                     return bad(DeadLetterReason::Unsupported, message);
                 }
-                Self::Command(Box::new(command))
+                Self::Command(command)
             }
             LogItem::Tick(tick) => Self::Tick(tick.now),
             LogItem::Seal(seal) => Self::Seal {
@@ -285,7 +291,10 @@ impl Tenure {
                     }
                 }
                 Content::Bad { .. } => {
-                    let named = item.names().filter(|(id, _)| id.shard() == shard);
+                    let named = item
+                        .content
+                        .names(&item.record)
+                        .filter(|(id, _)| id.shard() == shard);
                     request.accepted.extend(named.map(|(id, _)| id));
                 }
                 Content::Tick(_)

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use crate::core::{
     proto::CommandResult,
+    result::Encoded,
     store::DeadLetter,
     types::{AccountId, Anchor, CommandId, ContentHash, Position, ShardId, Timestamp},
 };
@@ -208,7 +209,7 @@ impl Log {
     }
 
     /// Publishes results of one shard in their order; answers for each, in order.
-    pub async fn publish(&self, results: Vec<CommandResult>) -> Vec<Result<(), Error>> {
+    pub async fn publish(&self, results: Vec<Encoded>) -> Vec<Result<(), Error>> {
         match self {
             Self::File(log) => log.publish(results).await,
             Self::Kafka(log) => log.publish(results).await,

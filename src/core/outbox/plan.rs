@@ -183,7 +183,7 @@ fn plan_resends(
             account: Some(command.account),
             value: record::encode_command(command),
             command: Some((id, command.content_hash)),
-            source: command.source.clone(),
+            source: command.source.to_string(),
             time: command.accepted_at,
         });
     }
@@ -225,11 +225,11 @@ mod tests {
             id: Some(CommandId::new(ShardId(0), Sequence(sequence))),
             content_hash: ContentHash([7; 16]),
             source: "test".into(),
-            idempotency_key: format!("key-{sequence}"),
+            idempotency_key: format!("key-{sequence}").into(),
             account: AccountId(1),
             kind: CommandKind::OpenAccount,
-            changes: Vec::new(),
-            reference: String::new(),
+            changes: Vec::new().into(),
+            reference: String::new().into(),
             created_at: None,
             accepted_at,
             user: 0,

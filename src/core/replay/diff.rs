@@ -134,7 +134,7 @@ impl Diff {
         }
         let commands = batch.items.iter().filter_map(|item| match &item.content {
             Content::Command(command) if self.compares(item.position) => {
-                Some((item.position, &**command))
+                Some((item.position, command))
             }
             _ => None,
         });

@@ -1,6 +1,7 @@
 //! Records of one shard on their way to the engine: read and decoded on a thread of their own, a
 //! few parts ahead.
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use super::{Error, Item, Source};
@@ -68,7 +69,11 @@ impl Gather {
         self.items.push(Item {
             position: raw.position,
             log_time: raw.log_time,
-            content: Content::decode(self.shard, self.embedded, raw.value),
+            content: Content::decode(
+                self.shard,
+                self.embedded,
+                &Bytes::copy_from_slice(raw.value),
+            ),
         });
         self.bytes += raw.value.len();
         let is_full = self.items.len() >= PART_COUNT_MAX || self.bytes >= PART_BYTES_MAX;

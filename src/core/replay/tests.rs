@@ -114,7 +114,7 @@ fn commands(assets: &Assets) -> Vec<Command> {
             let target = &commands[named - 1];
             commands.push(Command {
                 kind: CommandKind::Reverse,
-                changes: Vec::new(),
+                changes: Vec::new().into(),
                 reverses: Some(CommandId::new(SHARD, Sequence(named as u64))),
                 user: 0,
                 pin: None,

@@ -1,6 +1,8 @@
 //! A sentence per reject code, and every field of what is rendered.
 
-use super::*;
+use proptest::prelude::*;
+
+use super::{encode::Encoder, *};
 use crate::core::{
     command::CommandKind,
     types::{AccountId, ContentHash, Sequence, ShardId},
@@ -250,4 +252,77 @@ fn a_balance_is_shown_in_its_asset() {
         version: 3,
     };
     assert_eq!(shown, expected);
+}
+
+fn money() -> impl Strategy<Value = Money> {
+    let all = Money::MIN.minor_units()..=Money::MAX.minor_units();
+    (all, 0..127_u32).prop_map(|(units, shift)| Money::new(units >> shift).expect("within bounds"))
+}
+
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let numbers = (
+        any::<u16>(),
+        any::<bool>(),
+        any::<u64>(),
+        1..=4_u32,
+        any::<u64>(),
+    );
+    (numbers, [money(), money(), money(), money()]).prop_map(|(numbers, amounts)| {
+        let (leg, fallback, account, asset, version) = numbers;
+        let [available_delta, frozen_delta, available_after, frozen_after] = amounts;
+        Entry {
+            leg,
+            fallback,
+            account: AccountId(account),
+            asset: AssetId(asset),
+            available_delta,
+            frozen_delta,
+            available_after,
+            frozen_after,
+            version,
+            previous_position: Position::NONE,
+        }
+    })
+}
+
+proptest! {
+    /// Several in one buffer, applied and rejected, of known assets and of one that is not.
+    #[test]
+    fn encoded_results_are_the_bytes_of_the_message(
+        results in prop::collection::vec(
+            (
+                prop::collection::vec(any_entry(), 0..4),
+                prop::option::of((1..=4_u32, money())),
+                (".{0,8}", ".{0,130}", prop::option::of(any::<i32>())),
+                (any::<u64>(), any::<i64>(), any::<i64>()),
+            ),
+            0..5,
+        ),
+    ) {
+        let assets = registry();
+        let mut encoder = Encoder::with_capacity(0);
+        let mut expected = Vec::new();
+        for (entries, rejected, (source, key, created_at), (epoch, position, previous)) in results {
+            let refusal = rejected.map(|(asset, had)| Reject {
+                had,
+                ..reject(RejectCode::BelowMinimum, Some(asset))
+            });
+            let outcome = Outcome {
+                position: Position(position),
+                ..outcome(refusal)
+            };
+            let label = Label {
+                source: source.into(),
+                idempotency_key: key.clone().into(),
+                reference: key.into(),
+                created_at: created_at.map(|at| Timestamp(at.into())),
+            };
+            let (epoch, previous) = (Epoch(epoch), Position(previous));
+            encoder.add(epoch, &outcome, &entries, &label, previous, &assets);
+            expected.push(Encoded::of(&render(
+                epoch, &outcome, &entries, &label, previous, &assets,
+            )));
+        }
+        prop_assert_eq!(encoder.finish(), expected);
+    }
 }

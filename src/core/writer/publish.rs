@@ -85,7 +85,7 @@ fn new_record(command: &Command) -> NewRecord {
         account: Some(command.account),
         value: record::encode_command(command),
         command: Some((id, command.content_hash)),
-        source: command.source.clone(),
+        source: command.source.to_string(),
         time: command.accepted_at,
     }
 }

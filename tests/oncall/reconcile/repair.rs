@@ -155,12 +155,12 @@ async fn forge(cluster: &Cluster) {
         .await;
     let id = CommandId::new(ShardId(0), Sequence(next.unsigned_abs() + 10));
     let records = cluster.topics.dump(&cluster.topics.names.commands, 0);
-    let command = records
-        .iter()
-        .find_map(|record| match decode(record.payload()?) {
+    let command = records.iter().find_map(|record| {
+        match decode(&bytes::Bytes::copy_from_slice(record.payload()?)) {
             Ok(LogItem::Command(command)) if command.changes.len() == 1 => Some(command),
             _ => None,
-        });
+        }
+    });
     let mut command = command.expect("a command with a change");
     command.id = Some(id);
     let record = NewRecord {
@@ -168,7 +168,7 @@ async fn forge(cluster: &Cluster) {
         account: Some(command.account),
         value: encode_command(&command),
         command: Some((id, command.content_hash)),
-        source: command.source.clone(),
+        source: command.source.to_string(),
         time: command.accepted_at,
     };
     let answers = cluster.topics.log().await.append(vec![record]).await;

@@ -104,7 +104,7 @@ impl World {
         let account = self.random.below(ACCOUNTS) + 1;
         if self.random.once_in(4) {
             let mut open = open(account);
-            open.idempotency_key = format!("open-{account}-{}", self.random.below(2));
+            open.idempotency_key = format!("open-{account}-{}", self.random.below(2)).into();
             return rehashed(open);
         }
         // A small number of keys, so that they meet again, with other content at times.

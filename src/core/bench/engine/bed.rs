@@ -20,7 +20,8 @@ use crate::core::{
     },
 };
 
-const SHARD: ShardId = ShardId(0);
+/// Whose commands they are.
+pub(in crate::core::bench) const SHARD: ShardId = ShardId(0);
 /// The caller whose balances the bare loop touches.
 const BARE: u64 = 1;
 
@@ -131,24 +132,12 @@ impl Bed {
             if index == self.commands.len() {
                 self.commands.push(empty());
             }
-            let account = self.workload.account(operation.account);
-            let command = &mut self.commands[index];
-            command.id = Some(CommandId::new(SHARD, Sequence(operation.number + 1)));
-            command.account = account;
-            command.changes.clear();
-            for (asset, delta) in moves(&operation, self.assets) {
-                command.changes.push(Change {
-                    account,
-                    primary: Move {
-                        asset,
-                        available_delta: delta,
-                        frozen_delta: Money::ZERO,
-                    },
-                    fallback: None,
-                    if_version: None,
-                    if_min_available: None,
-                });
-            }
+            fill(
+                &mut self.commands[index],
+                &self.workload,
+                self.assets,
+                &operation,
+            );
             self.last = Some(operation);
         }
     }
@@ -181,6 +170,32 @@ impl Bed {
     }
 }
 
+/// Makes a command that of an operation, but for its texts.
+pub(in crate::core::bench) fn fill(
+    command: &mut Command,
+    workload: &Workload,
+    assets: usize,
+    operation: &Operation,
+) {
+    let account = workload.account(operation.account);
+    command.id = Some(CommandId::new(SHARD, Sequence(operation.number + 1)));
+    command.account = account;
+    command.changes.clear();
+    for (asset, available_delta) in moves(operation, assets) {
+        command.changes.push(Change {
+            account,
+            primary: Move {
+                asset,
+                available_delta,
+                frozen_delta: Money::ZERO,
+            },
+            fallback: None,
+            if_version: None,
+            if_min_available: None,
+        });
+    }
+}
+
 /// The moves of an operation, over as many assets as an account has.
 fn moves(operation: &Operation, assets: usize) -> impl Iterator<Item = (AssetId, Money)> {
     let number = operation.number as usize;
@@ -194,7 +209,7 @@ fn moves(operation: &Operation, assets: usize) -> impl Iterator<Item = (AssetId,
 }
 
 /// An engine with every account of the workload and its balances in memory.
-fn resident(workload: &Workload, assets: usize) -> Engine {
+pub(in crate::core::bench) fn resident(workload: &Workload, assets: usize) -> Engine {
     let mut engine = Engine::new(Start {
         shard: SHARD,
         applied: IntervalSet::new(),
@@ -226,16 +241,17 @@ fn resident(workload: &Workload, assets: usize) -> Engine {
     engine
 }
 
-fn empty() -> Command {
+/// To be filled.
+pub(in crate::core::bench) fn empty() -> Command {
     Command {
         id: None,
         content_hash: ContentHash([0; 16]),
-        source: String::new(),
-        idempotency_key: String::new(),
+        source: String::new().into(),
+        idempotency_key: String::new().into(),
         account: AccountId(1),
         kind: CommandKind::Change,
-        changes: Vec::new(),
-        reference: String::new(),
+        changes: Vec::new().into(),
+        reference: String::new().into(),
         created_at: None,
         accepted_at: Timestamp(0),
         user: 0,

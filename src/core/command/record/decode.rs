@@ -1,9 +1,12 @@
 //! Bytes to commands and control records. Never panics and trusts nothing: what leaves here is
 //! within the ranges of its types. Rules of shape that depend on the kind are the engine's.
 
+use bytes::Bytes;
 use prost::Message;
 
-use super::{Columns, DecodeError, Discard, LogItem, Parked, RECORD_VERSION, Registry, Seal, Tick};
+use super::{
+    Columns, DecodeError, Discard, LogItem, Parked, RECORD_VERSION, Registry, Seal, Tick, canonical,
+};
 use crate::core::{
     assets::{self, Asset, SCALE_MAX},
     command::{CHANGES_MAX, Change, Command, CommandKind, Label, Move, text},
@@ -17,8 +20,16 @@ use crate::core::{
 /// Longest reason of a DISCARD.
 const REASON_BYTES_MAX: usize = 1024;
 
-/// Reads a log record.
-pub fn decode(bytes: &[u8]) -> Result<LogItem, DecodeError> {
+/// Reads a log record. The texts of a command are parts of `bytes`.
+pub fn decode(bytes: &Bytes) -> Result<LogItem, DecodeError> {
+    match canonical::command(bytes) {
+        Some(command) => Ok(LogItem::Command(command)),
+        None => decode_any(bytes),
+    }
+}
+
+/// The general way, with a sentence for everything that is wrong.
+pub(super) fn decode_any(bytes: &[u8]) -> Result<LogItem, DecodeError> {
     let record = match proto::LogRecord::decode(bytes) {
         Ok(record) => record,
         Err(error) => {
@@ -71,11 +82,11 @@ fn command_from_record(mut record: CommandRecord) -> Result<Command, DecodeError
     let columns = Columns {
         id: command_id("command_id", record.command_id)?,
         content_hash: content_hash(&record.content_hash)?,
-        source: std::mem::take(&mut record.source),
-        idempotency_key: std::mem::take(&mut record.idempotency_key),
+        source: std::mem::take(&mut record.source).into(),
+        idempotency_key: std::mem::take(&mut record.idempotency_key).into(),
         account: account("account_id", record.account_id)?,
         kind: kind(record.kind)?,
-        reference: std::mem::take(&mut record.reference),
+        reference: std::mem::take(&mut record.reference).into(),
         created_at: optional_time("created_at", record.created_at.as_ref())?,
         accepted_at: required_time("accepted_at", record.accepted_at.as_ref())?,
     };
@@ -202,9 +213,9 @@ fn decode_discard(discard: proto::Discard) -> Result<Discard, DecodeError> {
         account: account("account_id", discard.account_id)?,
         kind: kind(discard.kind)?,
         label: Label {
-            source: discard.source,
-            idempotency_key: discard.idempotency_key,
-            reference: discard.reference,
+            source: discard.source.into(),
+            idempotency_key: discard.idempotency_key.into(),
+            reference: discard.reference.into(),
             created_at: optional_time("created_at", discard.created_at.as_ref())?,
         },
     })

@@ -31,11 +31,11 @@ pub fn encode_body(command: &Command) -> Vec<u8> {
 /// is what the content hash is made of.
 pub(in crate::core::command) fn canonical_body(command: &Command) -> CommandRecord {
     CommandRecord {
-        source: command.source.clone(),
-        idempotency_key: command.idempotency_key.clone(),
+        source: command.source.to_string(),
+        idempotency_key: command.idempotency_key.to_string(),
         account_id: command.account.0,
         kind: command.kind.into(),
-        reference: command.reference.clone(),
+        reference: command.reference.to_string(),
         ..body(command)
     }
 }
@@ -102,9 +102,9 @@ pub fn encode_discard(discard: &Discard) -> Bytes {
         content_hash: discard.content_hash.0.to_vec(),
         account_id: discard.account.0,
         kind: discard.kind.into(),
-        source: discard.label.source.clone(),
-        idempotency_key: discard.label.idempotency_key.clone(),
-        reference: discard.label.reference.clone(),
+        source: discard.label.source.to_string(),
+        idempotency_key: discard.label.idempotency_key.to_string(),
+        reference: discard.label.reference.to_string(),
         created_at: discard.label.created_at.map(|at| at.to_proto()),
     }))
 }

@@ -10,11 +10,12 @@ use prost::Message;
 
 use crate::core::{
     assets::Assets,
-    command::{Command, CommandKind, Label},
+    command::{Command, CommandKind, Label, Text},
     proto,
     types::{AccountId, CommandId, ContentHash, Position, Sequence, Timestamp},
 };
 
+mod canonical;
 mod decode;
 mod encode;
 #[cfg(test)]
@@ -121,15 +122,15 @@ pub struct Columns {
     /// `content_hash`.
     pub content_hash: ContentHash,
     /// `source`.
-    pub source: String,
+    pub source: Text,
     /// `idempotency_key`.
-    pub idempotency_key: String,
+    pub idempotency_key: Text,
     /// `account_id`.
     pub account: AccountId,
     /// `kind`.
     pub kind: CommandKind,
     /// `reference`.
-    pub reference: String,
+    pub reference: Text,
     /// `created_at`.
     pub created_at: Option<Timestamp>,
     /// `accepted_at`.

@@ -53,13 +53,13 @@ fn pending(id: CommandId, stored: StoredCommand) -> CommandResult {
     let command = stored.command;
     CommandResult {
         command_id: id.0,
-        idempotency_key: command.idempotency_key,
-        source: command.source,
+        idempotency_key: command.idempotency_key.to_string(),
+        source: command.source.to_string(),
         status: status.into(),
         reject_reason: stored.parked.unwrap_or_default(),
         shard_id: id.shard().0.into(),
         created_at: command.created_at.map(Timestamp::to_proto),
-        reference: command.reference,
+        reference: command.reference.to_string(),
         account_id: command.account.0,
         kind: command.kind.into(),
         ..Default::default()

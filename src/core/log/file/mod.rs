@@ -15,11 +15,14 @@ use std::{
     thread::JoinHandle,
 };
 
+use prost::Message as _;
+
 use super::{Error, NewRecord, RECORD_BYTES_MAX};
 use crate::core::{
     clock::Clock,
     command::record::{self, Parked, Registry},
     proto::CommandResult,
+    result::Encoded,
     store::DeadLetter,
     types::{Anchor, Position, ShardId, Timestamp},
 };
@@ -184,9 +187,13 @@ impl Log {
     }
 
     /// See [`super::Log::publish`]. Whoever follows hears of it, or skips it when he lags.
-    pub async fn publish(&self, results: Vec<CommandResult>) -> Vec<Result<(), Error>> {
+    pub async fn publish(&self, results: Vec<Encoded>) -> Vec<Result<(), Error>> {
         let answers = vec![Ok(()); results.len()];
-        if !results.is_empty() {
+        if !results.is_empty() && self.shared.index.results.receiver_count() > 0 {
+            let decode = |result: Encoded| {
+                CommandResult::decode(result.value).expect("we encoded it ourselves")
+            };
+            let results: Vec<_> = results.into_iter().map(decode).collect();
             // An error says that nobody follows.
             let _ = self.shared.index.results.send(results.into());
         }

@@ -94,7 +94,7 @@ impl Seen {
                 *records.ok_or_else(|| format!("a record is of shard {shard}"))? += 1;
                 continue;
             }
-            match record::decode(item.value()) {
+            match record::decode(&Bytes::copy_from_slice(item.value())) {
                 Ok(LogItem::Registry(registry)) if (1..=SHARDS_MAX).contains(&registry.shards) => {
                     self.records.resize(usize::from(registry.shards), 0);
                     self.registry = Some(registry);

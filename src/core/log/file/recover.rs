@@ -232,7 +232,7 @@ impl Scan {
     fn item(&mut self, item: Item, log_time: Timestamp) -> Result<(), String> {
         let shard = item.shard();
         if item.is_about_the_file() {
-            return match record::decode(item.value()) {
+            return match record::decode(&Bytes::copy_from_slice(item.value())) {
                 Ok(LogItem::Registry(registry)) => self.registry(registry),
                 Ok(LogItem::Parked(parked)) => {
                     let reason = DeadLetterReason::from_number(parked.reason);

@@ -5,7 +5,7 @@ use rdkafka::message::{Header, Headers, OwnedHeaders};
 
 use crate::core::{
     log::NewRecord,
-    proto::CommandResult,
+    result::Encoded,
     store::DeadLetter,
     types::{CommandId, ContentHash, ShardId, Timestamp},
 };
@@ -50,12 +50,12 @@ pub fn of_record(record: &NewRecord, key: Option<&str>) -> OwnedHeaders {
 }
 
 /// The headers of a result.
-pub fn of_result(result: &CommandResult, key: &str) -> OwnedHeaders {
+pub fn of_result(result: &Encoded, key: &str) -> OwnedHeaders {
     cloud_event(&Event {
-        id: &result.command_id.to_string(),
-        source: &format!("/axs/shards/{}", result.shard_id),
+        id: &result.id.to_string(),
+        source: &format!("/axs/shards/{}", result.id.shard()),
         kind: "dev.axs.result.v1",
-        time: result.applied_at.as_ref().and_then(Timestamp::from_proto),
+        time: Some(result.applied_at),
         subject: Some(key),
     })
 }

@@ -16,13 +16,13 @@ use std::{
 };
 
 use bytes::Bytes;
-use prost::Message as _;
 use rdkafka::consumer::Consumer as _;
 
 use super::{Error, NewRecord, RECORD_BYTES_MAX, Raw, Record};
 use crate::core::{
     config,
     proto::CommandResult,
+    result::Encoded,
     store::DeadLetter,
     types::{Anchor, CommandId, Position, ShardId},
 };
@@ -184,16 +184,16 @@ impl Log {
     }
 
     /// See [`super::Log::publish`].
-    pub async fn publish(&self, results: Vec<CommandResult>) -> Vec<Result<(), Error>> {
+    pub async fn publish(&self, results: Vec<Encoded>) -> Vec<Result<(), Error>> {
         let outgoing = results
             .into_iter()
             .map(|result| {
-                let key = result.account_id.to_string();
+                let key = result.account.to_string();
                 Outgoing {
-                    partition: i32::from(CommandId(result.command_id).shard().0),
+                    partition: i32::from(result.id.shard().0),
                     headers: headers::of_result(&result, &key),
                     key: Some(Bytes::from(key)),
-                    value: Bytes::from(result.encode_to_vec()),
+                    value: result.value,
                 }
             })
             .collect();

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rdkafka::{
     Message as _,
     error::{KafkaError, RDKafkaErrorCode},
@@ -24,6 +24,8 @@ use crate::core::{
 
 /// The record before the position must be there within this.
 const ANCHOR_TIMEOUT: Duration = Duration::from_secs(10);
+/// Records are copied into memory of so many bytes, until one does not fit any more.
+const BUFFER_BYTES: usize = 256 * 1024;
 /// No wait is longer.
 const WAIT_MAX: Duration = Duration::from_secs(3600);
 
@@ -50,6 +52,8 @@ struct Cursor {
     next: i64,
     /// From this offset we have read twice, so that a gap behind it is real.
     read_again: Option<i64>,
+    /// What is left of the memory that the latest records are in.
+    buffer: BytesMut,
 }
 
 /// Why no record came.
@@ -81,6 +85,7 @@ impl Reader {
                 generation: from.generation(),
                 next: first,
                 read_again: None,
+                buffer: BytesMut::new(),
             },
             held: None,
             stopped: None,
@@ -253,7 +258,7 @@ impl Cursor {
                     if offset == self.next || (offset > self.next && self.is_read_again()) {
                         assert!(offset <= OFFSET_MAX, "offsets have 48 bits");
                         self.next = offset + 1;
-                        return Ok(Some(record(&message, self.generation)));
+                        return Ok(Some(record(&message, self.generation, &mut self.buffer)));
                     }
                     offset
                 }
@@ -303,14 +308,23 @@ fn transient(error: Error) -> Error {
     }
 }
 
-fn record(message: &BorrowedMessage<'_>, generation: u16) -> Record {
+fn record(message: &BorrowedMessage<'_>, generation: u16, buffer: &mut BytesMut) -> Record {
     let (command_id, content_hash) = headers::read(message.headers());
     Record {
         position: Position::new(generation, message.offset()),
         log_time: log_time(message.timestamp()),
-        key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
-        value: Bytes::copy_from_slice(message.payload().unwrap_or_default()),
+        key: copy(message.key().unwrap_or_default(), buffer),
+        value: copy(message.payload().unwrap_or_default(), buffer),
         command_id,
         content_hash,
     }
+}
+
+/// Into memory that many records share: one allocation for all of them.
+fn copy(bytes: &[u8], buffer: &mut BytesMut) -> Bytes {
+    if buffer.capacity() < bytes.len() {
+        buffer.reserve(bytes.len().max(BUFFER_BYTES));
+    }
+    buffer.extend_from_slice(bytes);
+    buffer.split().freeze()
 }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
+
 use super::{
     super::{
         MILLISECOND, Micros,
@@ -11,9 +13,11 @@ use super::{
     Consumer, Message, Stored, input, to,
 };
 use crate::core::{
-    consumer::publish::results_of,
+    consumer::publish::encoded_results_of,
     leader::{Input, RequestId},
-    log, result,
+    log,
+    proto::CommandResult,
+    result,
     store::Flush,
     types::{Anchor, Position, ShardId},
 };
@@ -57,7 +61,10 @@ impl Consumer {
         skip: usize,
     ) {
         let (me, shard) = (self.me, self.seats[seat].shard);
-        let mut results = results_of(flush, &assets());
+        let encoded = encoded_results_of(flush, 0, &assets()).into_iter();
+        let mut results: Vec<CommandResult> = encoded
+            .map(|result| CommandResult::decode(result.value).expect("just encoded"))
+            .collect();
         let letters = flush.dead_letters.iter().map(|letter| letter.position);
         let letters: Vec<_> = letters.skip(skip.saturating_sub(results.len())).collect();
         results.drain(..skip.min(results.len()));

@@ -94,7 +94,7 @@ impl Tables {
             return Vec::new();
         };
         let history = row.journal.history(query.account, query.asset);
-        let get = |index| history.get(index, |id| self.label(id).reference);
+        let get = |index| history.get(index, |id| self.label(id).reference.to_string());
         if query.oldest_first {
             let first = query.from_version.map_or(0, |from| history.below(from));
             (first..history.len()).take(query.limit).map(get).collect()
@@ -116,7 +116,7 @@ impl Tables {
         let (_, row) = self.home(account)?;
         let history = row.journal.history(account, asset);
         let last = history.until(at).checked_sub(1)?;
-        Some(history.get(last, |id| self.label(id).reference))
+        Some(history.get(last, |id| self.label(id).reference.to_string()))
     }
 
     fn outcome(&self, id: CommandId) -> Option<StoredResult> {

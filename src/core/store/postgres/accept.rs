@@ -175,9 +175,9 @@ fn binds(group: &AcceptGroup) -> Result<Accept, Error> {
         }),
         account_id: items.iter().map(account).collect::<Result<_, _>>()?,
         kind: each(items, |item| code_to_sql(item.command.kind as i32)),
-        source: each(items, |item| item.command.source.clone()),
-        idempotency_key: each(items, |item| item.command.idempotency_key.clone()),
-        reference: each(items, |item| item.command.reference.clone()),
+        source: each(items, |item| item.command.source.to_string()),
+        idempotency_key: each(items, |item| item.command.idempotency_key.to_string()),
+        reference: each(items, |item| item.command.reference.to_string()),
         created_at: each(items, |item| item.command.created_at.map(time_to_sql)),
         body: each(items, |item| record::encode_body(&item.command)),
     })

@@ -210,7 +210,12 @@ impl Store {
     /// See [`super::super::Store::adopt`].
     pub async fn adopt(&self, shard: ShardId, commands: &[Command]) -> Result<Vec<Known>, Error> {
         let accounts = commands.iter().map(|command| big(command.account.0));
-        let each = |text: fn(&Command) -> &String| commands.iter().map(text).cloned().collect();
+        let each = |text: fn(&Command) -> &str| {
+            commands
+                .iter()
+                .map(|command| text(command).to_owned())
+                .collect()
+        };
         let adopt = Adopt {
             shard: shard_to_sql(shard)?,
             key_hash: key_hashes(commands),

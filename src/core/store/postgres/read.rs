@@ -181,11 +181,11 @@ fn stored_command(row: CommandRow) -> Result<StoredCommand, Error> {
     let columns = Columns {
         id: command_id(id)?,
         content_hash: ContentHash(hash16(&hash)?),
-        source,
-        idempotency_key: key,
+        source: source.into(),
+        idempotency_key: key.into(),
         account: AccountId(unsigned(account)?),
         kind: kind_from_sql(kind)?,
-        reference,
+        reference: reference.into(),
         created_at: created_at.map(time_from_sql),
         accepted_at: time_from_sql(accepted_at),
     };

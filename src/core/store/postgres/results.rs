@@ -146,9 +146,9 @@ impl Store {
         let mut labels = BTreeMap::new();
         for (id, source, idempotency_key, reference, created_at) in rows {
             let label = Label {
-                source,
-                idempotency_key,
-                reference,
+                source: source.into(),
+                idempotency_key: idempotency_key.into(),
+                reference: reference.into(),
                 created_at: created_at.map(time_from_sql),
             };
             labels.insert(id, label);

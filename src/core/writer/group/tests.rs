@@ -136,7 +136,7 @@ fn command(key: &str, account: u64, kind: CommandKind, others: &[u64]) -> Comman
         account: AccountId(account),
         kind,
         changes: changes.collect(),
-        reference: String::new(),
+        reference: String::new().into(),
         created_at: None,
         accepted_at: Timestamp::default(),
         user: 0,
@@ -164,7 +164,7 @@ fn keys(group: &Group) -> Vec<&str> {
         .accept
         .items
         .iter()
-        .map(|item| item.command.idempotency_key.as_str())
+        .map(|item| item.command.idempotency_key.as_ref())
         .collect()
 }
 
@@ -172,7 +172,7 @@ fn queued(bench: &Bench) -> Vec<&str> {
     bench
         .queue
         .iter()
-        .map(|pending| pending.item.command.idempotency_key.as_str())
+        .map(|pending| pending.item.command.idempotency_key.as_ref())
         .collect()
 }
 

@@ -113,7 +113,7 @@ fn halving_ends_with_the_command_that_is_refused() {
             }
         }
     }
-    let order: Vec<_> = stored.iter().map(|c| c.idempotency_key.as_str()).collect();
+    let order: Vec<_> = stored.iter().map(|c| c.idempotency_key.as_ref()).collect();
     assert_eq!(order, ["a", "b", "d", "e"], "in the order of acceptance");
     assert_eq!(statements, 5, "5, 2, 3, 1, 2");
     let mut used: Vec<_> = stored.iter().filter_map(|c| c.id).collect();
