@@ -24,7 +24,7 @@ use crate::core::{
     proto::CommandResult,
     result::Encoded,
     store::DeadLetter,
-    types::{Anchor, CommandId, Position, ShardId},
+    types::{Anchor, Position, ShardId},
 };
 
 pub mod admin;
