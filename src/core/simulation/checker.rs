@@ -155,14 +155,14 @@ fn check_log(world: &World, shard: ShardId, wrong: &mut Vec<String>) {
 
 fn check_letters(world: &World, shard: ShardId, letters: &[DeadLetter], wrong: &mut Vec<String>) {
     for letter in letters {
-        let command = match record::decode(&letter.value) {
+        let command = match record::decode(&letter.value.clone().into()) {
             Ok(record::LogItem::Command(command)) => Some(command),
             _ => None,
         };
         let reference = command.map(|command| command.reference).unwrap_or_default();
         let is_meant = match letter.reason {
             DeadLetterReason::Undecodable | DeadLetterReason::Unsupported => {
-                record::decode(&letter.value).is_err()
+                record::decode(&letter.value.clone().into()).is_err()
             }
             DeadLetterReason::EnginePanic => reference == PANICS,
             DeadLetterReason::FlushRefused => reference == super::client::REFUSED,
@@ -278,7 +278,7 @@ fn check_clients(world: &World, wrong: &mut Vec<String>) {
                 let same = matches!(told, Told::Stored(_));
                 let stored = tables.commands(&[id]).swap_remove(0);
                 let is_so = stored.is_some_and(|stored| {
-                    stored.command.idempotency_key == *key
+                    *stored.command.idempotency_key == **key
                         && (stored.command.content_hash == answered.content) == same
                 });
                 let by_key = tables.command_of_key(hash::key_hash("simulation", key));

@@ -58,7 +58,7 @@ pub(super) struct History {
 impl History {
     pub fn sent(&mut self, command: &Command, seen: Option<(CommandId, Position)>) {
         self.sent_after
-            .entry(command.idempotency_key.clone())
+            .entry(command.idempotency_key.to_string())
             .or_insert(seen);
     }
 

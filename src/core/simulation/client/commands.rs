@@ -33,11 +33,11 @@ impl Client {
             id: None,
             content_hash: ContentHash([0; 16]),
             source: "simulation".into(),
-            idempotency_key: format!("{}-{}", self.number, self.operations),
+            idempotency_key: format!("{}-{}", self.number, self.operations).into(),
             account,
             kind,
-            changes: Vec::new(),
-            reference: String::new(),
+            changes: Vec::new().into(),
+            reference: String::new().into(),
             created_at: None,
             accepted_at: Timestamp(0),
             user: 0,
@@ -48,7 +48,7 @@ impl Client {
         match kind {
             CommandKind::OpenAccount => {
                 let funds = i64::try_from(self.random.below(1_000)).expect("a small number");
-                command.changes = vec![self.change(account, funds, 0)];
+                command.changes = vec![self.change(account, funds, 0)].into();
             }
             CommandKind::Change => {
                 for _ in 0..1 + self.random.below(2) {
@@ -64,7 +64,8 @@ impl Client {
                 command.changes = vec![
                     one(account, asset, -amount, 0),
                     one(other, asset, amount, 0),
-                ];
+                ]
+                .into();
             }
             CommandKind::Reverse => match self.known.last().copied() {
                 Some(last) => {
