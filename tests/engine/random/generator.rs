@@ -17,6 +17,10 @@ const ASSETS: u64 = 3;
 /// Closed accounts stay closed: after so many records the accounts in use move on.
 const ACCOUNTS_MOVE_EVERY: u64 = 700;
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is a command"
+)]
 pub enum Record {
     Command(Command),
     Discard(Discarded),

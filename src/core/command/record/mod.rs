@@ -44,6 +44,10 @@ pub enum DecodeError {
 
 /// What stands in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every record is a command, and a box would be an allocation for each"
+)]
 pub enum LogItem {
     /// To apply.
     Command(Command),
