@@ -106,7 +106,7 @@ fn new_record(command: &Command) -> NewRecord {
         account: Some(command.account),
         value: record::encode_command(command),
         command: command.id.map(|id| (id, command.content_hash)),
-        source: command.source.clone(),
+        source: command.source.to_string(),
         time: command.accepted_at,
     }
 }
@@ -135,14 +135,14 @@ fn command(number: u64) -> Command {
         id: Some(CommandId::new(SHARD, Sequence(number))),
         content_hash: ContentHash([0; 16]),
         source: "replay_log".into(),
-        idempotency_key: format!("replay-{number:012}"),
+        idempotency_key: format!("replay-{number:012}").into(),
         account,
         kind: match opens {
             true => CommandKind::OpenAccount,
             false => CommandKind::Change,
         },
-        changes: if opens { Vec::new() } else { vec![change] },
-        reference: format!("order {}", number / 2),
+        changes: (!opens).then_some(change).into_iter().collect(),
+        reference: format!("order {}", number / 2).into(),
         created_at: None,
         accepted_at: Timestamp(1_700_000_000_000_000 + i64::try_from(number).unwrap_or_default()),
         user: if opens { number } else { 0 },
