@@ -237,10 +237,8 @@ fn control_records_round_trip() {
             created_at: Some(Timestamp(-1)),
         },
     };
-    assert_eq!(
-        decode(&encode_discard(&discard)),
-        Ok(LogItem::Discard(discard))
-    );
+    let encoded = encode_discard(&discard);
+    assert_eq!(decode(&encoded), Ok(LogItem::Discard(discard)));
     for command in [None, Some(id)] {
         let parked = Parked {
             position: Position::new(2, 9),
