@@ -278,11 +278,16 @@ impl Keys {
         let mut connection = self.connection().expect("Redis answers");
         let head = format!("{}{{{shard}}}:{name}:", self.prefix);
         let keys = self.keys(&mut connection, &head).expect("keys are listed");
+        // A key may go between the list and the look: a value at fault is deleted before it is
+        // written again.
         let value = |key: String| {
-            let value = redis::cmd("GET").arg(&key).query(&mut connection);
-            (key[head.len()..].to_owned(), value.expect("a value"))
+            let value: Option<String> = redis::cmd("GET")
+                .arg(&key)
+                .query(&mut connection)
+                .expect("Redis answers");
+            Some((key[head.len()..].to_owned(), value?))
         };
-        keys.into_iter().map(value).collect()
+        keys.into_iter().filter_map(value).collect()
     }
 
     /// Loses a balance value.
