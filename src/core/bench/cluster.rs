@@ -8,6 +8,7 @@ use std::{
 };
 
 use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
 
 use super::{Workload, usage::Process, workload::OPENING_BALANCE};
 use crate::core::{
@@ -18,6 +19,7 @@ use crate::core::{
     registry::Registry,
     seed,
     store::{self, Store},
+    submit,
     testbed::{
         Error,
         fleet::{Fleet, Size},
@@ -112,6 +114,17 @@ impl Cluster {
         let settings = &self.ground.settings.postgres;
         let store = store::postgres::Store::connect(settings, NAME).await?;
         Ok(Store::Postgres(store))
+    }
+
+    /// So many connections of callers, spread over the servers of the API.
+    pub async fn channels(&self, count: u32) -> Result<Vec<Channel>, Error> {
+        let away = |error: tonic::transport::Error| Error::Unavailable(submit::reason(&error));
+        let mut channels = Vec::new();
+        for server in self.fleet.servers.iter().cycle().take(count as usize) {
+            let endpoint = submit::endpoint(server).map_err(away)?;
+            channels.push(endpoint.connect().await.map_err(away)?);
+        }
+        Ok(channels)
     }
 
     /// Waits until every shard has a leader.

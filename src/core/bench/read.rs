@@ -19,7 +19,6 @@ use crate::core::{
         BalanceKey, BalanceSnapshot, GetBalancesRequest, balance_snapshot::Origin,
         read_service_client::ReadServiceClient,
     },
-    submit,
     testbed::{Error, ground, processes::Role},
     types::{AccountId, Money},
 };
@@ -64,12 +63,9 @@ async fn on(
     let load = &options.load;
     let opened = cluster.open_accounts(&load.workload, |count| tell("opening accounts", count));
     opened.await?;
-    let mut callers = Vec::new();
-    for number in 0..options.connections as usize {
-        let servers = &cluster.fleet.servers;
-        let client = connect(&servers[number % servers.len()]).await?;
-        callers.push(Caller::new(client, load.workload));
-    }
+    let channels = cluster.channels(options.connections).await?;
+    let caller = |channel| Caller::new(ReadServiceClient::new(channel), load.workload);
+    let mut callers: Vec<_> = channels.into_iter().map(caller).collect();
     tell("warming the cache", 0);
     warm_up(&mut callers[0], &load.workload).await?;
     let processes = cluster.processes().await;
@@ -124,14 +120,6 @@ async fn warm_up(caller: &mut Caller, workload: &Workload) -> Result<(), Error> 
     Err(Error::Failed(
         "balances do not come from Redis\nhint: `axs doctor` tells whether `redis.url` is right"
             .into(),
-    ))
-}
-
-async fn connect(server: &str) -> Result<ReadServiceClient<Channel>, Error> {
-    let unavailable = |error: tonic::transport::Error| Error::Unavailable(submit::reason(&error));
-    let endpoint = submit::endpoint(server).map_err(unavailable)?;
-    Ok(ReadServiceClient::new(
-        endpoint.connect().await.map_err(unavailable)?,
     ))
 }
 

@@ -10,7 +10,6 @@ use crate::core::{
         Change, Command, CommandKind, CommandStatus, SubmitOutcome, SubmitRequest, WaitFor,
         submit_error::Code, write_service_client::WriteServiceClient,
     },
-    submit,
     testbed::{Error, ground},
 };
 
@@ -87,12 +86,9 @@ fn decimal(minor: i64, scale: u8) -> String {
     format!("{sign}{whole}.{part:0width$}", width = usize::from(scale))
 }
 
-/// A connection of its own.
-pub async fn connect(server: &str) -> Result<WriteServiceClient<Channel>, Error> {
-    let unavailable = |error: tonic::transport::Error| Error::Unavailable(submit::reason(&error));
-    let endpoint = submit::endpoint(server).map_err(unavailable)?;
-    let channel = endpoint.connect().await.map_err(unavailable)?;
-    Ok(WriteServiceClient::new(channel).max_decoding_message_size(16 << 20))
+/// Who calls on a connection.
+pub fn client(channel: Channel) -> WriteServiceClient<Channel> {
+    WriteServiceClient::new(channel).max_decoding_message_size(16 << 20)
 }
 
 /// One call, again while it is refused for overload. Any other error fails the run: then the

@@ -156,16 +156,12 @@ async fn load(
     stop: &CancellationToken,
     tell: Tell<'_>,
 ) -> Result<Seen, Error> {
-    let servers = &cluster.fleet.servers;
-    let mut clients = Vec::new();
-    for number in 0..options.connections as usize {
-        clients.push(requests::connect(&servers[number % servers.len()]).await?);
-    }
+    let channels = cluster.channels(options.connections).await?;
     let requests = Requests::new(options.load.workload);
     let caller = |number: u64| Caller {
         requests,
         number,
-        client: clients[number as usize % clients.len()].clone(),
+        client: requests::client(channels[number as usize % channels.len()].clone()),
         wait_applied: options.wait_applied,
         stream: None,
     };

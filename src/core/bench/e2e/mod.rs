@@ -65,15 +65,11 @@ async fn on(
     let opened = cluster.open_accounts(&load.workload, |count| tell("opening accounts", count));
     opened.await?;
     let calls = Arc::new(Calls::default());
-    let mut clients = Vec::new();
-    for number in 0..options.connections as usize {
-        let servers = &cluster.fleet.servers;
-        clients.push(requests::connect(&servers[number % servers.len()]).await?);
-    }
+    let channels = cluster.channels(options.connections).await?;
     let caller = |first: u64, number: u64| Caller {
         requests: Requests::new(load.workload),
         number: first + number,
-        client: clients[number as usize % clients.len()].clone(),
+        client: requests::client(channels[number as usize % channels.len()].clone()),
         calls: options.steps.then(|| Arc::clone(&calls)),
     };
     let warm_up = Load {
