@@ -5,9 +5,6 @@ use axs::core::bench::{baseline, submit};
 
 use super::{super::service, Common, Ctx, OnServers, servers};
 
-/// Connections of the baseline that `--against` names.
-const POOL: u32 = 16;
-
 /// Acceptance through the API by independent callers, and how soon all of it is applied
 #[derive(clap::Args)]
 pub struct Args {
@@ -29,6 +26,10 @@ pub struct Args {
     /// Measure this baseline first, in the same run: row-lock or row-lock-batched
     #[arg(long, value_name = "KIND")]
     against: Option<baseline::Kind>,
+    /// Connections to PostgreSQL of the baseline
+    #[arg(long, value_name = "COUNT", default_value_t = 16, requires = "against",
+        value_parser = clap::value_parser!(u32).range(1..=90))]
+    pool: u32,
     #[command(flatten)]
     on: OnServers,
 }
@@ -36,7 +37,7 @@ pub struct Args {
 pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
     let load = args.callers.load(&args.common);
     let against = match args.against {
-        Some(kind) => Some(super::baseline::options(kind, load, POOL)?),
+        Some(kind) => Some(super::baseline::options(kind, load, args.pool)?),
         None => None,
     };
     let options = submit::Options {

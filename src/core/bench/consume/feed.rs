@@ -252,6 +252,13 @@ impl Sender {
         Ok(())
     }
 
+    /// What stands in the log counts from here.
+    pub fn begin(&mut self, at: Instant) {
+        for sent in &mut self.sent {
+            sent.at = at;
+        }
+    }
+
     /// Waits until everything stands in the log.
     pub async fn settle(&mut self) -> Result<(), Error> {
         while !self.calls.is_empty() {

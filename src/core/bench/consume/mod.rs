@@ -1,5 +1,6 @@
 //! The way from the log to balances: Kafka → engine → commit in PostgreSQL → results in Kafka and
 //! snapshots in Redis, by a real `axs consume` on servers; in [`memory`] the same without servers.
+//! The log is filled before: making and appending commands is acceptance's work, and not measured.
 
 use std::{
     path::PathBuf,
@@ -32,13 +33,19 @@ use crate::core::{
 
 pub(in crate::core::bench) mod feed;
 pub mod memory;
+mod pages;
 
 use feed::{CHUNK, Feed, Sender};
+use pages::Pages;
 
 /// Between two looks at how far the shards are.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// Without any progress for so long, the run fails.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
+/// Leaders stand still for less than this while the log is filled.
+const LEASE_TTL: Duration = Duration::from_secs(60);
+/// So much of it may pass.
+const FILL_MAX: Duration = Duration::from_secs(40);
 /// Accounts whose snapshots are compared with the store, to see that the cache caught up.
 const CACHE_SAMPLE: u64 = 500;
 /// The cache may take so long after the last commit; a pass over all accounts takes its time.
@@ -69,6 +76,8 @@ pub async fn run(
     // The whole workload is in memory unless the operator says otherwise.
     let accounts = usize::try_from(options.workload.accounts).unwrap_or(usize::MAX);
     settings.consume.accounts_max = settings.consume.accounts_max.max(accounts);
+    // They keep what they lead, and their memory, while they stand still.
+    settings.consume.lease_ttl = LEASE_TTL;
     let plan = Plan {
         program: options.program.clone(),
         settings,
@@ -117,16 +126,18 @@ async fn measure(
         caught_up(&store, cache, workload, shards).await?;
     }
 
+    let pages = Pages::of(cluster).await;
+    let (fill, new) = filled(options, cluster, &mut feed, &mut watch).await?;
     let session = cluster.ground.session().await?;
     let statistics = Statistics::take(&session).await?;
-    let pages = Pages::of(cluster).await;
     let results_before: i64 = log.result_ends().await?.iter().sum();
     let usage = Usage::begin(cluster.processes().await);
     let begun = Instant::now();
     let mut seen = Recorder::new(begun);
-    let new = watch
-        .send_commands(&mut feed, options.commands, &mut seen, tell)
-        .await?;
+    signal(cluster, "CONT").await?;
+    watch.moved_at = Clocked::now();
+    watch.sender.begin(begun);
+    watch.finish(&mut seen, tell).await?;
     while log.result_ends().await?.iter().sum::<i64>() - results_before < new.cast_signed() {
         watch.check_stalled()?;
         tokio::time::sleep(LOOK_INTERVAL).await;
@@ -145,6 +156,7 @@ async fn measure(
     drop(service);
     let mut more = statistics.since(&session, new).await?;
     more.extend(pages.to_json());
+    more.insert("fill_seconds".into(), json!(rounded(fill.as_secs_f64())));
     if let Some(behind) = behind {
         let seconds = rounded(behind.as_secs_f64());
         more.insert("cache_behind_seconds".into(), json!(seconds));
@@ -154,12 +166,49 @@ async fn measure(
         workload: described(options, settings),
         seconds,
         seen,
-        latency_of: format!("{CHUNK} commands from the log to their commit, the backlog included"),
+        latency_of: format!("{CHUNK} commands of a full log to their commit, the backlog included"),
         cpu_seconds: stages.iter().map(|stage| stage.cpu_seconds).sum(),
         peak_rss_bytes,
         stages,
         more,
     })
+}
+
+/// Puts all commands into the log while the leaders stand still, so that nothing is measured but
+/// their way through it; how long that took, and how many are new.
+async fn filled(
+    options: &Options,
+    cluster: &Cluster,
+    feed: &mut Feed,
+    watch: &mut Watch,
+) -> Result<(Duration, u64), Error> {
+    signal(cluster, "STOP").await?;
+    let begun = Clocked::now();
+    let (mut sent, mut new) = (0, 0);
+    while sent < options.commands {
+        let count = (options.commands - sent).min(CHUNK as u64);
+        let (chunk, fresh) = feed
+            .commands(usize::try_from(count).expect("a chunk"))
+            .await?;
+        (sent, new) = (sent + count, new + fresh);
+        watch.sender.send(chunk).await?;
+        if begun.elapsed() > FILL_MAX {
+            return Err(Error::Failed(format!(
+                "the log took {sent} commands in {FILL_MAX:?}, and leaders stand still no longer\n\
+                 hint: measure with fewer `--commands`"
+            )));
+        }
+    }
+    watch.sender.settle().await?;
+    Ok((begun.elapsed(), new))
+}
+
+/// To the process that leads.
+async fn signal(cluster: &Cluster, name: &str) -> Result<(), Error> {
+    match cluster.fleet.take(0).await.signal(name)? {
+        true => Ok(()),
+        false => Err(Error::Failed("the leaders' process is gone".into())),
+    }
 }
 
 fn described(options: &Options, settings: &Settings) -> Map<String, Value> {
@@ -208,28 +257,6 @@ impl Watch {
             positions: Vec::new(),
             moved_at: Clocked::now(),
         }
-    }
-
-    /// Sends so many commands of the workload and waits until they are applied; how many were new.
-    async fn send_commands(
-        &mut self,
-        feed: &mut Feed,
-        commands: u64,
-        seen: &mut Recorder,
-        tell: &mut dyn FnMut(u64),
-    ) -> Result<u64, Error> {
-        let (mut sent, mut new) = (0, 0);
-        while sent < commands {
-            let count = (commands - sent).min(CHUNK as u64);
-            let (chunk, fresh) = feed
-                .commands(usize::try_from(count).expect("a chunk"))
-                .await?;
-            (sent, new) = (sent + count, new + fresh);
-            self.sender.send(chunk).await?;
-            self.look(seen, tell).await?;
-        }
-        self.finish(seen, tell).await?;
-        Ok(new)
     }
 
     async fn finish(
@@ -319,64 +346,5 @@ async fn caught_up(
             )));
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
-    }
-}
-
-/// What the leaders' metrics say.
-#[derive(Clone, Copy, Debug, Default)]
-struct Pages {
-    flushes: f64,
-    flush_seconds: f64,
-    commands: f64,
-    snapshots_dropped: f64,
-}
-
-impl Pages {
-    async fn of(cluster: &Cluster) -> Self {
-        let service = cluster.fleet.take(0).await;
-        let page = service.page("/metrics").await.unwrap_or_default();
-        let sum = |name: &str, field: &str| -> f64 {
-            let of_name = page.lines().filter_map(|line| {
-                let rest = line.strip_prefix(name)?.strip_prefix(field)?;
-                rest.starts_with(['{', ' '])
-                    .then(|| rest.rsplit(' ').next()?.parse::<f64>().ok())?
-            });
-            of_name.sum()
-        };
-        Self {
-            flushes: sum("axs_flush_commands", "_count"),
-            flush_seconds: sum("axs_flush_seconds", "_sum"),
-            commands: sum("axs_flush_commands", "_sum"),
-            snapshots_dropped: sum("axs_cache_snapshots_dropped_total", ""),
-        }
-    }
-
-    fn since(self, before: &Self) -> Self {
-        Self {
-            flushes: self.flushes - before.flushes,
-            flush_seconds: self.flush_seconds - before.flush_seconds,
-            commands: self.commands - before.commands,
-            snapshots_dropped: self.snapshots_dropped - before.snapshots_dropped,
-        }
-    }
-
-    fn to_json(self) -> Map<String, Value> {
-        let flushes = self.flushes.max(1.0);
-        let fields = [
-            ("flushes", json!(self.flushes)),
-            (
-                "commands_per_flush",
-                json!(rounded(self.commands / flushes)),
-            ),
-            (
-                "flush_milliseconds",
-                json!(rounded(self.flush_seconds * 1e3 / flushes)),
-            ),
-            ("snapshots_dropped", json!(self.snapshots_dropped)),
-        ];
-        fields
-            .map(|(name, value)| (name.to_owned(), value))
-            .into_iter()
-            .collect()
     }
 }
