@@ -212,3 +212,34 @@ async fn the_journal_is_plain_sql() {
         .collect();
     assert_eq!(walked, told);
 }
+
+/// A session tells what it read at the latest when it ends.
+async fn balances_read(session: &Client) -> i64 {
+    let end =
+        "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid, 30000)) FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name LIKE 'axs-shard-%'";
+    let ended: i64 = session.query_one(end, &[]).await.expect("an end").get(0);
+    assert!(ended > 0, "no leader's session was found");
+    let read = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes
+        WHERE relname LIKE 'balance\\_p%'";
+    session.query_one(read, &[]).await.expect("counts").get(0)
+}
+
+#[tokio::test]
+async fn a_flush_looks_balances_up_by_key_in_tables_that_were_never_analyzed() {
+    let database = Database::migrated(SHARDS).await;
+    let store = database.store().await;
+    let mut leader = Leader::acquire(&store, SHARD).await;
+    for account in 1..=500 {
+        leader.apply(&numbered(1000 + account, account));
+    }
+    leader.commit(&store).await;
+    leader.apply(&numbered(1001, 501));
+    leader.commit(&store).await;
+    let session = database.session().await;
+    let read = balances_read(&session).await;
+    assert!(
+        (1..50).contains(&read),
+        "{read} entries were read for one balance of 500"
+    );
+}
