@@ -98,10 +98,13 @@ fn per_command(sum: u64, commands: u64) -> f64 {
 
 /// What a batch, or several, took.
 #[derive(Clone, Copy, Default)]
-struct Took {
-    decode: Duration,
-    apply: Duration,
-    encode: Duration,
+pub struct Took {
+    /// From the bytes of records to commands.
+    pub decode: Duration,
+    /// From commands to outcomes and entries.
+    pub apply: Duration,
+    /// From outcomes and entries to the bytes of results.
+    pub encode: Duration,
     allocations: u64,
     bytes: u64,
 }
@@ -115,13 +118,14 @@ impl Took {
         self.bytes += other.bytes;
     }
 
-    fn whole(&self) -> Duration {
+    /// From bytes to bytes.
+    pub fn whole(&self) -> Duration {
         self.decode + self.apply + self.encode
     }
 }
 
 /// An engine, and what goes through it. Vectors are used again from batch to batch.
-struct Bed {
+pub struct Bed {
     options: Options,
     engine: Engine,
     assets: Assets,
@@ -137,7 +141,8 @@ struct Bed {
 }
 
 impl Bed {
-    fn new(options: &Options) -> Self {
+    /// With all accounts and balances installed.
+    pub fn new(options: &Options) -> Self {
         let workload = &options.workload;
         let asset = |id: u32| Asset {
             id: AssetId(id),
@@ -160,7 +165,8 @@ impl Bed {
         }
     }
 
-    fn batch(&mut self, count: u64) -> Took {
+    /// Makes the records of a batch, then takes them through.
+    pub fn batch(&mut self, count: u64) -> Took {
         self.draw_records(count);
         let allocations = self.allocations();
         let begun = Instant::now();

@@ -15,7 +15,7 @@ use crate::core::engine::Memory;
 
 pub(super) mod bed;
 
-use bed::{Bed, Round};
+pub use bed::{Bed, Round};
 
 /// Commands of a batch: what a leader under load flushes at a time.
 pub const BATCH: usize = 8_192;

@@ -42,6 +42,7 @@ pub struct Bed {
 
 /// What a turn took.
 pub struct Round {
+    /// How many were applied.
     pub commands: u64,
     /// Of each batch.
     pub applying: Vec<Duration>,
