@@ -118,6 +118,11 @@ impl AccountCell {
         self.status = u8::try_from(i32::from(status)).expect("statuses are small");
     }
 
+    /// Reads both of its ends: four cells in eight lie across two lines.
+    pub(super) fn ends(&self) -> u64 {
+        self.id.0 ^ u64::from(self.status)
+    }
+
     pub(super) fn value(&self) -> Account {
         Account {
             id: self.id,

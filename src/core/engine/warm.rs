@@ -73,7 +73,7 @@ impl Cells {
             line.balance = self.likely_balance(line.balance);
         }
         for line in lines.iter() {
-            sum ^= self.account(line.account).user ^ self.balance(line.balance).version;
+            sum ^= self.account(line.account).ends() ^ self.balance(line.balance).version;
         }
         // Else the compiler would leave the loads out.
         black_box(sum);
