@@ -2,21 +2,18 @@
 //! by step. `axs bench codec` tells more of one build; this compares two:
 //! `cargo bench --bench codec -- --save-baseline NAME`.
 
-use std::{hint::black_box, time::Duration};
-
 use axs::core::bench::{
     Shape,
     codec::{Bed, Options, Took},
     engine::BATCH,
 };
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
+
+use support::Part;
 
 mod support;
 
-/// A part of a batch's way: its name, and what it took.
-type Part = (&'static str, fn(&Took) -> Duration);
-
-const PARTS: [Part; 4] = [
+const PARTS: [Part<Took>; 4] = [
     ("decode", |took| took.decode),
     ("apply", |took| took.apply),
     ("encode", |took| took.encode),
@@ -30,17 +27,8 @@ fn codec(criterion: &mut Criterion) {
             commands: 0,
             allocations: None,
         });
-        let mut group = criterion.benchmark_group(format!("codec/{shape}"));
-        group.throughput(Throughput::Elements(BATCH as u64));
-        for (name, took) in PARTS {
-            group.bench_function(name, |bencher| {
-                bencher.iter_custom(|batches| {
-                    let batch = |_| took(black_box(&bed.batch(BATCH as u64)));
-                    (0..batches).map(batch).sum()
-                });
-            });
-        }
-        group.finish();
+        let batch = || bed.batch(BATCH as u64);
+        support::time(criterion, &format!("codec/{shape}"), &PARTS, batch);
     }
 }
 

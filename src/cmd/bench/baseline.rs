@@ -1,5 +1,7 @@
 //! `axs bench baseline`: what people would write by hand on the same PostgreSQL.
 
+use std::ops::RangeInclusive;
+
 use anyhow::Result;
 use axs::core::bench::{
     Shape,
@@ -12,6 +14,11 @@ use super::{
     Common, Ctx, servers,
 };
 
+/// Connections to PostgreSQL unless told otherwise.
+pub const POOL: u32 = 16;
+/// How many there may be: fewer than a server takes by default.
+pub const POOLS: RangeInclusive<i64> = 1..=90;
+
 /// Row locks in a stored function on the same PostgreSQL, to compare with
 #[derive(clap::Args)]
 pub struct Args {
@@ -23,8 +30,8 @@ pub struct Args {
     #[arg(long, value_name = "KIND", default_value_t = Kind::RowLock)]
     kind: Kind,
     /// Connections to PostgreSQL that callers share
-    #[arg(long, value_name = "COUNT", default_value_t = 16,
-        value_parser = clap::value_parser!(u32).range(1..=90))]
+    #[arg(long, value_name = "COUNT", default_value_t = POOL,
+        value_parser = clap::value_parser!(u32).range(POOLS))]
     pool: u32,
     #[command(flatten)]
     to: flags::Servers,

@@ -27,8 +27,8 @@ pub struct Args {
     #[arg(long, value_name = "KIND")]
     against: Option<baseline::Kind>,
     /// Connections to PostgreSQL of the baseline
-    #[arg(long, value_name = "COUNT", default_value_t = 16, requires = "against",
-        value_parser = clap::value_parser!(u32).range(1..=90))]
+    #[arg(long, value_name = "COUNT", default_value_t = super::baseline::POOL, requires = "against",
+        value_parser = clap::value_parser!(u32).range(super::baseline::POOLS))]
     pool: u32,
     #[command(flatten)]
     on: OnServers,

@@ -1,6 +1,8 @@
 //! Accounts and balances in memory: cells, how they are found, and the list of an account's
 //! balances. Knows no rules and no batches.
 
+use std::mem::offset_of;
+
 use crate::core::{
     engine::{
         Account, AccountStatus, Balance, Memory,
@@ -44,6 +46,8 @@ pub(super) struct AccountCell {
 }
 
 const _: () = assert!(size_of::<AccountCell>() == 40);
+// What [`AccountCell::ends`] reads: the first eight bytes and some of the last eight.
+const _: () = assert!(offset_of!(AccountCell, id) == 0 && offset_of!(AccountCell, status) >= 32);
 
 impl BalanceCell {
     /// One never touched.
@@ -118,7 +122,7 @@ impl AccountCell {
         self.status = u8::try_from(i32::from(status)).expect("statuses are small");
     }
 
-    /// Reads both of its ends: four cells in eight lie across two lines.
+    /// Reads both of its ends, to bring it to the cache: four cells in eight lie across two lines.
     pub(super) fn ends(&self) -> u64 {
         self.id.0 ^ u64::from(self.status)
     }

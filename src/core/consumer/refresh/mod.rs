@@ -1,7 +1,6 @@
 //! Keeps the cache true for one led shard: carries out what `plan` says, one thing at a time.
 
-use std::collections::HashSet;
-
+use hashbrown::HashSet;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::core::{
@@ -71,11 +70,9 @@ fn merge(first: Told, told: &mut mpsc::Receiver<Told>) -> (Told, Option<Told>) {
         return (first, None);
     };
     let (mut next, alone) = (None, snapshots.len());
-    for merged in 1..=MERGED_MAX {
+    for _ in 1..MERGED_MAX {
         match told.try_recv() {
-            Ok(Told::Committed(of, more)) if of == epoch && merged < MERGED_MAX => {
-                snapshots.extend(more);
-            }
+            Ok(Told::Committed(of, more)) if of == epoch => snapshots.extend(more),
             other => {
                 next = other.ok();
                 break;
