@@ -6,14 +6,14 @@ use axs::core::bench::consume::{self, memory};
 use super::{Common, Ctx, Spread};
 use crate::cmd::{flags, service};
 
-/// From Kafka through the engine to PostgreSQL, results and Redis, by a real `axs consume`
+/// From a full log through the engine to PostgreSQL, results and Redis, by a real `axs consume`
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     pub common: Common,
     #[command(flatten)]
     spread: Spread,
-    /// How many commands are put into the log
+    /// How many commands are put into the log before it is measured how they get out of it
     #[arg(long, value_name = "COUNT", default_value_t = 1_000_000,
         value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     commands: u64,
