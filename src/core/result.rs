@@ -14,8 +14,10 @@ use crate::core::{
 };
 
 mod encode;
+mod published;
 
 pub use encode::Encoded;
+pub use published::Published;
 
 /// The result of a committed outcome. `entries` are its own, in their order; `previous_position` is
 /// that of the shard's previous result.

@@ -228,7 +228,7 @@ pub async fn results_reach_who_follows(log: &Log) {
             let more = tokio::time::timeout(PATIENCE, tail.next()).await;
             let more = more.expect("results come").expect("the log can be read");
             assert!(!more.is_empty());
-            heard.extend(more);
+            heard.extend(more.iter().map(|result| result.decode().expect("a result")));
         }
         for shard in [1, 2] {
             let of_shard = |result: &&CommandResult| result.shard_id == u32::from(shard);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::core::{
     proto::CommandResult,
-    result::Encoded,
+    result::{Encoded, Published},
     store::DeadLetter,
     types::{AccountId, Anchor, CommandId, ContentHash, Position, ShardId, Timestamp},
 };
@@ -273,7 +273,7 @@ impl Reader {
 
 impl ResultTail {
     /// The next results, at least one. Cancel-safe.
-    pub async fn next(&mut self) -> Result<Vec<CommandResult>, Error> {
+    pub async fn next(&mut self) -> Result<Vec<Published>, Error> {
         match self {
             Self::File(tail) => tail.next().await,
             Self::Kafka(tail) => tail.next().await,

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use super::Inner;
 use crate::core::{
     log::{Error, Log, ResultTail},
+    result::Published,
     store,
     types::CommandId,
 };
@@ -109,7 +110,7 @@ async fn look_up_batch(inner: &Inner, ids: &[CommandId]) -> Result<(), store::Er
         match stored {
             Some(stored) => {
                 let result = inner.render(&stored).await;
-                inner.waiters().feed(result);
+                inner.waiters().feed(Published::from(&result));
             }
             None => pending.push(*id),
         }

@@ -20,7 +20,7 @@ use crate::core::{
     log::Log,
     proto::CommandResult,
     registry::Registry,
-    result,
+    result::{self, Published},
     store::{Store, StoredResult},
     types::{CommandId, Position, ShardId},
 };
@@ -192,10 +192,9 @@ impl Drop for Leave<'_> {
 
 impl Inner {
     /// The tail brought this result.
-    fn tail_brought(&self, result: &CommandResult) {
-        let at = usize::try_from(result.shard_id).ok();
-        if let Some(latest) = at.and_then(|shard| self.latest.get(shard)) {
-            latest.fetch_max(result.position, Ordering::Relaxed);
+    fn tail_brought(&self, result: &Published) {
+        if let Some(latest) = self.latest.get(usize::from(result.shard().0)) {
+            latest.fetch_max(result.position().0, Ordering::Relaxed);
         }
     }
 

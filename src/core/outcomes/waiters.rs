@@ -3,11 +3,12 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use hashbrown::HashMap;
-use prost::Message;
 use tokio::{sync::oneshot, time::Instant};
 
 use super::{LOOKUP_AFTER, Waited};
-use crate::core::{generations::Generations, proto::CommandResult, types::CommandId};
+use crate::core::{
+    generations::Generations, proto::CommandResult, result::Published, types::CommandId,
+};
 
 /// Most outcomes in the cache of recent ones.
 const RECENT_COUNT_MAX: usize = 100_000;
@@ -18,7 +19,7 @@ const LOOKUP_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Waiting commands and recent outcomes.
 pub(super) struct Waiters {
-    recent: Generations<CommandId, Arc<CommandResult>>,
+    recent: Generations<CommandId, Published>,
     young_bytes: usize,
     waiting: HashMap<CommandId, Waiting>,
     due: BTreeSet<(Instant, CommandId)>,
@@ -52,7 +53,7 @@ impl Default for Waiters {
 
 impl Waiters {
     pub fn recent(&self, id: CommandId) -> Option<Arc<CommandResult>> {
-        self.recent.peek(&id)
+        decoded(&self.recent.peek(&id)?)
     }
 
     /// Registers a waiter, unless the outcome is there.
@@ -90,14 +91,11 @@ impl Waiters {
         }
     }
 
-    /// An outcome became known.
-    pub fn feed(&mut self, result: CommandResult) {
-        let Some(id) = CommandId::parse(result.command_id) else {
-            return;
-        };
-        let bytes = result.encoded_len();
-        let result = Arc::new(result);
-        self.recent.insert(id, result.clone());
+    /// An outcome became known. It is decoded for who waits; nearly all are waited for by nobody.
+    pub fn feed(&mut self, result: Published) {
+        let (id, bytes) = (result.id(), result.len());
+        let waited_for = self.waiting.contains_key(&id).then(|| decoded(&result));
+        self.recent.insert(id, result);
         self.young_bytes = match self.recent.young_len() {
             1 => bytes,
             _ => self.young_bytes + bytes,
@@ -106,7 +104,10 @@ impl Waiters {
             self.recent.age();
             self.young_bytes = 0;
         }
-        self.end(id, &Waited::Outcome(result));
+        // What cannot be decoded ends no wait: the journal is asked.
+        if let Some(outcome) = waited_for.flatten() {
+            self.end(id, &Waited::Outcome(outcome));
+        }
     }
 
     /// A command turned out to be a dead letter.
@@ -163,8 +164,25 @@ impl Waiters {
     }
 }
 
+/// The message, if it is one.
+fn decoded(result: &Published) -> Option<Arc<CommandResult>> {
+    match result.decode() {
+        Ok(message) => Some(Arc::new(message)),
+        Err(error) => {
+            let id = result.id().0;
+            tracing::warn!(
+                command.id = id,
+                "its published result cannot be decoded: {error}"
+            );
+            None
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
     use crate::core::types::{Sequence, ShardId};
 
@@ -172,11 +190,15 @@ mod tests {
         CommandId::new(ShardId(1), Sequence(sequence))
     }
 
-    fn result(sequence: u64) -> CommandResult {
+    fn message(sequence: u64) -> CommandResult {
         CommandResult {
             command_id: id(sequence).0,
             ..Default::default()
         }
+    }
+
+    fn result(sequence: u64) -> Published {
+        Published::from(&message(sequence))
     }
 
     fn register(
@@ -199,7 +221,7 @@ mod tests {
         for receiver in &mut receivers {
             assert_eq!(
                 receiver.try_recv(),
-                Ok(Waited::Outcome(Arc::new(result(1))))
+                Ok(Waited::Outcome(Arc::new(message(1))))
             );
         }
         assert!(matches!(
@@ -207,6 +229,23 @@ mod tests {
             Registered::Recent(_)
         ));
         assert_eq!(waiters.next_due(), None, "nothing is left to look up");
+    }
+
+    #[test]
+    fn a_result_that_cannot_be_decoded_ends_no_wait() {
+        let mut waiters = Waiters::default();
+        let now = Instant::now();
+        let (_, mut receiver) = register(&mut waiters, 1, now);
+        // Field 12, `applied_at`, of one byte that is no message.
+        let damaged = [&message(1).encode_to_vec()[..], &[0x62, 1, 0xff]].concat();
+        let damaged = Published::parse(damaged.into()).expect("its fields are whole");
+        waiters.feed(damaged);
+        assert!(receiver.try_recv().is_err(), "it still waits");
+        assert_eq!(waiters.recent(id(1)), None);
+        assert_eq!(waiters.take_due(now, 10), [id(1)], "the journal is asked");
+        waiters.feed(result(1));
+        let outcome = Waited::Outcome(Arc::new(message(1)));
+        assert_eq!(receiver.try_recv(), Ok(outcome));
     }
 
     #[test]

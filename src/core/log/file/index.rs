@@ -17,7 +17,7 @@ use tokio::{
 use super::frame::Item;
 use crate::core::{
     log::{Error, Record},
-    proto::CommandResult,
+    result::Published,
     types::{Anchor, Position, ShardId, Timestamp},
 };
 
@@ -27,7 +27,7 @@ const RESULT_BATCHES_MAX: usize = 1_024;
 /// Shared by writer, readers and tails.
 pub struct Index {
     shards: Vec<Shard>,
-    pub results: broadcast::Sender<Arc<[CommandResult]>>,
+    pub results: broadcast::Sender<Arc<[Published]>>,
     /// Positions whose PARKED record is durable.
     pub parked: Mutex<BTreeSet<(ShardId, Position)>>,
 }
@@ -185,7 +185,7 @@ impl Reader {
 pub struct ResultTail {
     /// Keeps the sender.
     _index: Arc<Index>,
-    results: broadcast::Receiver<Arc<[CommandResult]>>,
+    results: broadcast::Receiver<Arc<[Published]>>,
 }
 
 impl ResultTail {
@@ -198,7 +198,7 @@ impl ResultTail {
     }
 
     /// See [`super::super::ResultTail::next`].
-    pub async fn next(&mut self) -> Result<Vec<CommandResult>, Error> {
+    pub async fn next(&mut self) -> Result<Vec<Published>, Error> {
         loop {
             match self.results.recv().await {
                 Ok(results) => return Ok(results.to_vec()),

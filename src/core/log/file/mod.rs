@@ -15,14 +15,11 @@ use std::{
     thread::JoinHandle,
 };
 
-use prost::Message as _;
-
 use super::{Error, NewRecord, RECORD_BYTES_MAX};
 use crate::core::{
     clock::Clock,
     command::record::{self, Parked, Registry},
-    proto::CommandResult,
-    result::Encoded,
+    result::{Encoded, Published},
     store::DeadLetter,
     types::{Anchor, Position, ShardId, Timestamp},
 };
@@ -190,10 +187,9 @@ impl Log {
     pub async fn publish(&self, results: Vec<Encoded>) -> Vec<Result<(), Error>> {
         let answers = vec![Ok(()); results.len()];
         if !results.is_empty() && self.shared.index.results.receiver_count() > 0 {
-            let decode = |result: Encoded| {
-                CommandResult::decode(result.value).expect("we encoded it ourselves")
-            };
-            let results: Vec<_> = results.into_iter().map(decode).collect();
+            let parse =
+                |result: Encoded| Published::parse(result.value).expect("we encoded it ourselves");
+            let results: Vec<_> = results.into_iter().map(parse).collect();
             // An error says that nobody follows.
             let _ = self.shared.index.results.send(results.into());
         }

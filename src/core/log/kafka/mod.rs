@@ -22,7 +22,7 @@ use super::{Error, NewRecord, RECORD_BYTES_MAX, Raw, Record};
 use crate::core::{
     config,
     proto::CommandResult,
-    result::Encoded,
+    result::{Encoded, Published},
     store::DeadLetter,
     types::{Anchor, Position, ShardId},
 };
@@ -354,7 +354,7 @@ impl Reader {
 
 impl ResultTail {
     /// See [`super::ResultTail::next`].
-    pub async fn next(&mut self) -> Result<Vec<CommandResult>, Error> {
+    pub async fn next(&mut self) -> Result<Vec<Published>, Error> {
         self.0.next().await
     }
 }

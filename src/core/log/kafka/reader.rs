@@ -321,7 +321,7 @@ fn record(message: &BorrowedMessage<'_>, generation: u16, buffer: &mut BytesMut)
 }
 
 /// Into memory that many records share: one allocation for all of them.
-fn copy(bytes: &[u8], buffer: &mut BytesMut) -> Bytes {
+pub fn copy(bytes: &[u8], buffer: &mut BytesMut) -> Bytes {
     if buffer.capacity() < bytes.len() {
         buffer.reserve(bytes.len().max(BUFFER_BYTES));
     }

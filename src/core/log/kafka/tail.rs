@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use prost::Message as _;
+use bytes::BytesMut;
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
@@ -14,19 +14,20 @@ use tokio::sync::mpsc;
 use super::{
     client::{Clients, Context, blocking, failed},
     consume::ends,
+    reader::copy,
 };
-use crate::core::{log::Error, proto::CommandResult};
+use crate::core::{log::Error, result::Published};
 
 /// Most results of one answer.
 const TAKEN_MAX: usize = 4 * 1024;
 /// Most answers that wait to be taken; then the topic waits.
 const WAITING_MAX: usize = 4;
 /// How soon the thread notices that nobody listens any more.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Results as they are published.
 pub struct ResultTail {
-    results: mpsc::Receiver<Vec<CommandResult>>,
+    results: mpsc::Receiver<Vec<Published>>,
 }
 
 impl ResultTail {
@@ -59,14 +60,15 @@ impl ResultTail {
     }
 
     /// See [`crate::core::log::ResultTail::next`].
-    pub async fn next(&mut self) -> Result<Vec<CommandResult>, Error> {
+    pub async fn next(&mut self) -> Result<Vec<Published>, Error> {
         let ended = || Error::Unavailable("the tail of results has ended".into());
         self.results.recv().await.ok_or_else(ended)
     }
 }
 
 /// Runs until nobody listens.
-fn follow(client: &BaseConsumer<Context>, listener: &mpsc::Sender<Vec<CommandResult>>) {
+fn follow(client: &BaseConsumer<Context>, listener: &mpsc::Sender<Vec<Published>>) {
+    let mut buffer = BytesMut::new();
     while !listener.is_closed() {
         let mut results = Vec::new();
         // What is there already goes together with the first: one wake-up for all of them.
@@ -78,7 +80,7 @@ fn follow(client: &BaseConsumer<Context>, listener: &mpsc::Sender<Vec<CommandRes
             match polled {
                 // It reconnects by itself.
                 Err(error) => tracing::debug!("tail of results: {error}"),
-                Ok(message) => results.extend(decoded(&message)),
+                Ok(message) => results.extend(parsed(&message, &mut buffer)),
             }
         }
         if !results.is_empty() {
@@ -88,14 +90,14 @@ fn follow(client: &BaseConsumer<Context>, listener: &mpsc::Sender<Vec<CommandRes
     }
 }
 
-fn decoded(message: &BorrowedMessage<'_>) -> Option<CommandResult> {
-    match CommandResult::decode(message.payload().unwrap_or_default()) {
+fn parsed(message: &BorrowedMessage<'_>, buffer: &mut BytesMut) -> Option<Published> {
+    match Published::parse(copy(message.payload().unwrap_or_default(), buffer)) {
         Ok(result) => Some(result),
         Err(error) => {
             tracing::warn!(
                 kafka.partition = message.partition(),
                 kafka.offset = message.offset(),
-                "a result cannot be decoded and is left out: {error}"
+                "this is no result, and is left out: {error}"
             );
             None
         }
