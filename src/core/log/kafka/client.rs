@@ -1,7 +1,7 @@
 //! How every client of Kafka is set up, and where its log lines and errors go. Knows nothing of
 //! records.
 
-use std::{ops::Deref, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::delivery::Waiting;
 use crate::core::{
@@ -116,8 +116,9 @@ impl Clients {
                 "message.timeout.ms",
                 MESSAGE_TIMEOUT.as_millis().to_string(),
             ),
-            // Waited for twice on the way of a command, however idle the cluster is.
-            ("linger.ms", "0.1".into()),
+            // Any wait here is rounded up to a whole millisecond by the library's poll, and is
+            // waited for twice on the way of a command. Batches come of whole groups and flushes.
+            ("linger.ms", "0".into()),
             ("compression.type", "lz4".into()),
             ("message.max.bytes", MESSAGE_BYTES_MAX.to_string()),
             ("queue.buffering.max.messages", SEND_COUNT_MAX.to_string()),
@@ -260,32 +261,5 @@ pub async fn blocking<T: Send + 'static>(
         Err(error) => Err(Error::Unavailable(format!(
             "the question was lost: {error}"
         ))),
-    }
-}
-
-/// A client that is closed on a thread of its own: that may take half a second.
-pub struct Closing<T: Send + Sync + 'static>(Option<Arc<T>>);
-
-impl<T: Send + Sync> Closing<T> {
-    /// Closed when this is dropped and nobody else holds it.
-    pub fn new(client: T) -> Self {
-        Self(Some(Arc::new(client)))
-    }
-}
-
-impl<T: Send + Sync> Deref for Closing<T> {
-    type Target = Arc<T>;
-
-    fn deref(&self) -> &Arc<T> {
-        self.0.as_ref().expect("taken by `drop` only")
-    }
-}
-
-impl<T: Send + Sync> Drop for Closing<T> {
-    fn drop(&mut self) {
-        let client = self.0.take();
-        let thread = std::thread::Builder::new().name("axs-kafka-close".into());
-        // Without a thread it is closed here and now.
-        let _ = thread.spawn(move || drop(client));
     }
 }

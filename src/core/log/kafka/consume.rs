@@ -22,7 +22,7 @@ use super::client::{Clients, Context, QUERY_TIMEOUT, failed};
 use crate::core::{log::Error, types::ShardId};
 
 /// How long the event thread sleeps at most.
-const EVENT_INTERVAL: Duration = Duration::from_millis(100);
+const EVENT_INTERVAL: Duration = Duration::from_millis(500);
 /// How often it looks whether open partitions can be reached.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 

@@ -9,12 +9,12 @@ use std::{
 use bytes::Bytes;
 use rdkafka::{
     message::OwnedHeaders,
-    producer::{BaseRecord, Producer as _, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use tokio::time::Instant;
 
 use super::{
-    client::{Clients, Closing, Context, MESSAGE_TIMEOUT, failed},
+    client::{Clients, Context, MESSAGE_TIMEOUT, failed},
     delivery::{Answer, Call, Waiting},
 };
 use crate::core::log::{Error, RECORD_BYTES_MAX};
@@ -24,7 +24,11 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 const _: () = assert!(ANSWER_TIMEOUT.as_millis() > MESSAGE_TIMEOUT.as_millis() + 1_000);
 
-type Client = ThreadedProducer<Context>;
+/// How soon the thread that hands answers on notices that nobody sends any more. The library spins
+/// through the last millisecond of each such wait.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+type Client = BaseProducer<Context>;
 
 /// One record on its way out.
 pub struct Outgoing {
@@ -41,7 +45,7 @@ pub struct Outgoing {
 /// Sends to topics.
 pub struct Producer {
     clients: Clients,
-    current: Mutex<Closing<Client>>,
+    current: Mutex<Arc<Client>>,
 }
 
 impl Producer {
@@ -51,11 +55,24 @@ impl Producer {
         Ok(Self { clients, current })
     }
 
-    fn start(clients: &Clients) -> Result<Closing<Client>, Error> {
-        let client = clients.producer().create_with_context(Context);
-        client
-            .map(Closing::new)
-            .map_err(|error| failed("the producer does not start", &error))
+    /// A client with a thread that hands its answers on, and closes it once nobody else holds it:
+    /// that may take half a second.
+    fn start(clients: &Clients) -> Result<Arc<Client>, Error> {
+        let client: Client = clients
+            .producer()
+            .create_with_context(Context)
+            .map_err(|error| failed("the producer does not start", &error))?;
+        let client = Arc::new(client);
+        let served = Arc::clone(&client);
+        std::thread::Builder::new()
+            .name("axs-kafka-answers".into())
+            .spawn(move || {
+                while Arc::strong_count(&served) > 1 {
+                    served.poll(POLL_INTERVAL);
+                }
+            })
+            .map_err(|error| Error::Unavailable(format!("no thread for answers: {error}")))?;
+        Ok(client)
     }
 
     /// Sends in order and answers for each. Once our queue was full, what follows in the same call
