@@ -23,8 +23,8 @@ local newest, changes = {}, {}
 for i = 3, #KEYS do
   local key, value = KEYS[i], ARGV[i + 1]
   local old = newest[key] or stored[i]
-  -- What has another form was not written by us, and is replaced.
-  if not old or not old:find(form) or old:sub(1, 41) < value:sub(1, 41) then
+  -- What has another form was not written by us, and is replaced; looked at last, because it costs most.
+  if not old or old:sub(1, 41) < value:sub(1, 41) or not old:find(form) then
     newest[key] = value
     changes[#changes + 1] = key
     changes[#changes + 1] = value
