@@ -65,6 +65,20 @@ async fn migrations_go_up_and_down_and_up() {
     assert_eq!(sizes[0], sizes[1]);
 }
 
+#[tokio::test]
+async fn analyze_passes_over_the_arrays_of_the_journal() {
+    let database = Database::empty().await;
+    let session = database.session().await;
+    let wanted = cluster(Some(SHARDS), &["EUR:2"]);
+    let report = postgres::migrate::run(&database.settings, &wanted).await;
+    report.expect("the schema is made");
+    let arrays = "SELECT count(*) FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid
+        WHERE a.attrelid = 'journal_p0'::regclass AND a.attnum > 0 AND t.typcategory = 'A'";
+    let analyzed = format!("{arrays} AND a.attstattarget <> 0");
+    assert!(count(&session, arrays).await > 20, "it is made of arrays");
+    assert_eq!(count(&session, &analyzed).await, 0);
+}
+
 async fn count(session: &tokio_postgres::Client, sql: &str) -> i64 {
     session.query_one(sql, &[]).await.expect("an answer").get(0)
 }

@@ -20,7 +20,7 @@ use crate::core::{
 };
 
 /// The schema that this program needs: the version of its last migration.
-pub const SCHEMA_VERSION: &str = "20261124000012";
+pub const SCHEMA_VERSION: &str = "20261201000013";
 /// Shards of a new cluster whose settings do not say.
 pub const SHARDS_DEFAULT: u16 = 16;
 
@@ -78,6 +78,12 @@ statement! {
     "SELECT axs_create_partitions($1)"
 }
 
+statement! {
+    /// New partitions have their own settings.
+    SkipStatistics {} -> (Integer) =
+    "SELECT axs_skip_statistics()"
+}
+
 /// Brings the schema up to this program, creates shards and partitions, adds assets. `Mismatch`
 /// when another number of shards or another scale stands.
 pub async fn run(settings: &config::Postgres, cluster: &config::Cluster) -> Result<Report, Error> {
@@ -102,6 +108,7 @@ pub async fn run(settings: &config::Postgres, cluster: &config::Cluster) -> Resu
         bounds: partition_bounds(shards),
     };
     let made: Vec<(i32,)> = store.control.run(Effect::Writes, partitions).await?;
+    let _: Vec<(i32,)> = (store.control.run(Effect::Writes, SkipStatistics {})).await?;
     let mut report = Report {
         applied,
         shards,
