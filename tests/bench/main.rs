@@ -28,7 +28,7 @@ struct Small {
     commands: Option<u64>,
 }
 
-const SMALL: [Small; 8] = [
+const SMALL: [Small; 9] = [
     Small {
         name: "engine",
         arguments: &[
@@ -92,6 +92,11 @@ const SMALL: [Small; 8] = [
             "2",
             "--steps",
         ],
+        commands: Some(100),
+    },
+    Small {
+        name: "floor",
+        arguments: &["--callers", "4", "--rate", "100", "--seconds", "1"],
         commands: Some(100),
     },
     Small {

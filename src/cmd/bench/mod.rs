@@ -15,6 +15,7 @@ mod codec;
 mod consume;
 mod e2e;
 mod engine;
+mod floor;
 mod flush;
 mod read;
 mod report;
@@ -50,6 +51,7 @@ enum Bench {
     Submit(submit::Args),
     Baseline(baseline::Args),
     E2e(e2e::Args),
+    Floor(floor::Args),
     Read(read::Args),
     Flush(flush::Args),
     Consume(consume::Args),
@@ -64,6 +66,7 @@ impl Args {
             Bench::Submit(_)
             | Bench::Baseline(_)
             | Bench::E2e(_)
+            | Bench::Floor(_)
             | Bench::Read(_)
             | Bench::Flush(_)
             | Bench::Consume(_) => true,
@@ -78,6 +81,7 @@ impl Bench {
             Self::Submit(args) => &args.common,
             Self::Baseline(args) => &args.common,
             Self::E2e(args) => &args.common,
+            Self::Floor(args) => &args.common,
             Self::Read(args) => &args.common,
             Self::Flush(args) => &args.common,
             Self::Consume(args) => &args.common,
@@ -166,6 +170,7 @@ pub async fn run(args: Args, ctx: Ctx) -> Result<()> {
         Bench::Submit(args) => submit::run(args, ctx).await,
         Bench::Baseline(args) => baseline::run(args, ctx).await,
         Bench::E2e(args) => e2e::run(args, ctx).await,
+        Bench::Floor(args) => floor::run(args, ctx).await,
         Bench::Read(args) => read::run(args, ctx).await,
         Bench::Flush(args) => flush::run(args, ctx).await,
         Bench::Consume(args) => consume::run(args, ctx).await,

@@ -127,6 +127,12 @@ impl Cluster {
         Ok(channels)
     }
 
+    /// One connection to each server of the API.
+    pub async fn channel_of_each_server(&self) -> Result<Vec<Channel>, Error> {
+        let servers = u32::try_from(self.fleet.servers.len()).expect("a few servers");
+        self.channels(servers).await
+    }
+
     /// Waits until every shard has a leader.
     async fn is_led(&self) -> Result<(), Error> {
         let store = self.store().await?;

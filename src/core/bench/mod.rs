@@ -8,7 +8,8 @@
 //! - [`workload`]: which accounts a command touches, and what it does to them;
 //! - [`recorder`]: latencies and throughput over time, as callers see them; [`pace`]: when a caller
 //!   should send, whatever the answers do;
-//! - [`e2e`]: the whole way, as one who waits sees it; [`read`]: balances from the cache;
+//! - [`e2e`]: the whole way, as one who waits sees it; [`floor`]: its hops without AXS; [`read`]:
+//!   balances from the cache;
 //! - [`cluster`]: services and servers, for benches of the whole way;
 //! - [`usage`]: processor time and memory of our own and the servers' processes; [`statistics`]:
 //!   what PostgreSQL counts;
@@ -24,6 +25,7 @@ pub mod consume;
 pub mod e2e;
 pub mod engine;
 pub mod figures;
+pub mod floor;
 pub mod flush;
 pub mod pace;
 pub mod read;

@@ -11,12 +11,15 @@ use crate::core::{
         submit_error::Code, write_service_client::WriteServiceClient,
     },
     testbed::{Error, ground},
+    writer::BATCH_COUNT_MAX,
 };
 
 /// A caller who was refused because of overload comes back after so long.
 const OVERLOAD_PAUSE: Duration = Duration::from_millis(20);
 /// And so often, before the run fails.
 const OVERLOADS_MAX: u32 = 1_500;
+/// Servers learn the routes of so many accounts before a run.
+const ROUTES_LEARNED_MAX: u64 = 100_000;
 /// Service name of all commands.
 const SOURCE: &str = "axs.bench";
 
@@ -89,6 +92,29 @@ fn decimal(minor: i64, scale: u8) -> String {
 /// Who calls on a connection.
 pub fn client(channel: Channel) -> WriteServiceClient<Channel> {
     WriteServiceClient::new(channel).max_decoding_message_size(16 << 20)
+}
+
+/// Lets each of these servers learn where the accounts are, up to a bound: a server looks the route of an
+/// account up with its first command, and never again. Each account gets a command that is applied when
+/// this returns.
+pub async fn learn_routes(channels: &[Channel], workload: &Workload) -> Result<(), Error> {
+    let accounts = workload.accounts.min(ROUTES_LEARNED_MAX);
+    for (server, channel) in channels.iter().enumerate() {
+        let mut client = client(channel.clone());
+        let command = |number| Command {
+            idempotency_key: format!("route:{server}:{number}"),
+            source: SOURCE.into(),
+            account_id: workload.account(number).0,
+            kind: CommandKind::Change.into(),
+            changes: vec![change(0, 1)],
+            ..Command::default()
+        };
+        for first in (0..accounts).step_by(BATCH_COUNT_MAX) {
+            let behind = accounts.min(first + BATCH_COUNT_MAX as u64);
+            submit(&mut client, (first..behind).map(command).collect(), true).await?;
+        }
+    }
+    Ok(())
 }
 
 /// One call, again while it is refused for overload. Any other error fails the run: then the

@@ -74,6 +74,7 @@ async fn on(
         Some(baseline) => Some(baseline::measure(&cluster.ground, baseline, stop, tell).await?),
         None => None,
     };
+    requests::learn_routes(&cluster.channel_of_each_server().await?, workload).await?;
     let before = Before::look(cluster).await?;
     let processes = cluster.processes().await;
     let usage = Usage::begin(processes.clone());

@@ -64,6 +64,7 @@ async fn on(
     let load = &options.load;
     let opened = cluster.open_accounts(&load.workload, |count| tell("opening accounts", count));
     opened.await?;
+    requests::learn_routes(&cluster.channel_of_each_server().await?, &load.workload).await?;
     let calls = Arc::new(Calls::default());
     let channels = cluster.channels(options.connections).await?;
     let caller = |first: u64, number: u64| Caller {
