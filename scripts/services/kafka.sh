@@ -24,7 +24,7 @@ start_kafka() {
   fi
   # The optimising compiler (C2) stays on: without it the broker starts no faster and moves a
   # third less. Out of memory must be a death, which is seen, and not a broker that limps.
-  launch kafka java -Xms256m -Xmx512m -XX:+UseSerialGC -XX:+ExitOnOutOfMemoryError \
+  launch kafka java -Xms256m -Xmx512m -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:InitiatingHeapOccupancyPercent=35 -XX:+ExitOnOutOfMemoryError \
     -XX:-UsePerfData -Dorg.apache.logging.log4j.level=WARN -cp "$kafka_jars/*" \
     kafka.Kafka "$dir/kafka/server.properties"
   kafka_port=$port wait_ready kafka 120
