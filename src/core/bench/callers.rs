@@ -12,7 +12,7 @@ use std::{
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use super::{Pace, Recorder, Workload, requests::Answered, workload::Operation};
+use super::{Pacemaker, Recorder, Workload, requests::Answered, workload::Operation};
 use crate::core::testbed::Error;
 
 /// Recorders that callers share: a histogram for each caller would be most of the memory.
@@ -65,6 +65,7 @@ struct Shared {
     load: Load,
     begun: Instant,
     stop: CancellationToken,
+    pacemaker: Pacemaker,
     recorders: Vec<Mutex<Recorder>>,
     done: AtomicU64,
 }
@@ -77,10 +78,12 @@ pub async fn run<C: Call>(
     tell: Tell<'_>,
 ) -> Result<Seen, Error> {
     let begun = Instant::now();
+    let calls_per_second = load.rate / f64::from(load.batch);
     let shared = Arc::new(Shared {
         load: *load,
         begun,
         stop: stop.child_token(),
+        pacemaker: Pacemaker::start(begun, calls_per_second, load.callers),
         recorders: (0..RECORDERS)
             .map(|_| Mutex::new(Recorder::new(begun)))
             .collect(),
@@ -128,8 +131,7 @@ fn panicked(error: tokio::task::JoinError) -> Error {
 
 async fn one<C: Call>(shared: Arc<Shared>, number: u32, mut caller: C) -> Result<Answered, Error> {
     let load = &shared.load;
-    let calls_per_second = load.rate / f64::from(load.batch);
-    let mut pace = Pace::new(shared.begun, calls_per_second, number, load.callers);
+    let mut pace = shared.pacemaker.pace(number);
     let mut draw = load.workload.draw(u64::from(number));
     let mut operations: Vec<Operation> = Vec::new();
     let mut answered = Answered::default();

@@ -37,6 +37,6 @@ pub mod usage;
 pub mod workload;
 
 pub use figures::{Figures, Stage};
-pub use pace::Pace;
+pub use pace::Pacemaker;
 pub use recorder::Recorder;
 pub use workload::{Draw, Shape, Workload};

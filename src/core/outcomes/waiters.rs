@@ -93,7 +93,7 @@ impl Waiters {
 
     /// An outcome became known. It is decoded for who waits; nearly all are waited for by nobody.
     pub fn feed(&mut self, result: Published) {
-        let (id, bytes) = (result.id(), result.len());
+        let (id, bytes) = (result.id(), result.bytes());
         let waited_for = self.waiting.contains_key(&id).then(|| decoded(&result));
         self.recent.insert(id, result);
         self.young_bytes = match self.recent.young_len() {

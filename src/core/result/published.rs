@@ -52,7 +52,7 @@ impl Published {
     }
 
     /// How many bytes it has.
-    pub fn len(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.value.len()
     }
 
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(published.id().0, result().command_id);
         assert_eq!(published.shard(), ShardId(3));
         assert_eq!(published.position().0, result().position);
-        assert_eq!(published.len(), bytes.len());
+        assert_eq!(published.bytes(), bytes.len());
         assert_eq!(published.decode(), Ok(result()));
     }
 
