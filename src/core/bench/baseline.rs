@@ -82,15 +82,10 @@ pub async fn run(
     stop: &CancellationToken,
     tell: Tell<'_>,
 ) -> Result<Figures, Error> {
-    let ground = Ground::make(settings, 1, "bench").await?;
-    let done = tokio::select! {
-        () = stop.cancelled() => Err(Error::Interrupted),
-        done = measure(&ground, options, stop, tell) => done,
-    };
-    let cleared = ground.clear(false).await;
-    let figures = done?;
-    cleared?;
-    Ok(figures)
+    Ground::with(settings, "bench", stop, async |ground| {
+        measure(ground, options, stop, tell).await
+    })
+    .await
 }
 
 /// Measures on a ground that is there; its schema is apart from AXS's.

@@ -1,5 +1,6 @@
 //! What a run measured, in one shape for all benches: the fields of `axs.bench.<name>/v1`.
 
+use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
 use super::recorder::{INTERVAL_MS, Recorder};
@@ -99,6 +100,20 @@ impl Figures {
         }
         document
     }
+}
+
+/// What each step of a way took, by name: mean and percentiles of microseconds.
+pub fn steps(names: &[&str], took: &[Histogram<u64>]) -> Value {
+    let step = |(name, took): (&&str, &Histogram<u64>)| {
+        let value = json!({
+            "mean_us": rounded(took.mean()),
+            "p50_us": took.value_at_quantile(0.5),
+            "p90_us": took.value_at_quantile(0.9),
+            "p99_us": took.value_at_quantile(0.99),
+        });
+        ((*name).to_owned(), value)
+    };
+    Value::Object(names.iter().zip(took).map(step).collect())
 }
 
 /// To thousandths: more digits than a measurement has.

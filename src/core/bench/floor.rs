@@ -27,7 +27,7 @@ use super::{
     Figures,
     callers::{self, Call, Load, Tell},
     cluster::local,
-    figures::rounded,
+    figures,
     requests::{self, Answered, Requests},
     usage::{Process, Usage},
     workload::Operation,
@@ -82,15 +82,10 @@ pub async fn run(
     stop: &CancellationToken,
     tell: Tell<'_>,
 ) -> Result<Figures, Error> {
-    let ground = Ground::make(settings, 1, "bench").await?;
-    let done = tokio::select! {
-        () = stop.cancelled() => Err(Error::Interrupted),
-        done = on(&ground, options, stop, tell) => done,
-    };
-    let cleared = ground.clear(false).await;
-    let figures = done?;
-    cleared?;
-    Ok(figures)
+    Ground::with(settings, "bench", stop, async |ground| {
+        on(ground, options, stop, tell).await
+    })
+    .await
 }
 
 async fn on(
@@ -273,16 +268,7 @@ impl Way {
                     .expect("a histogram that resizes takes any time");
             }
         }
-        let step = |(name, took): (&&str, &Histogram<u64>)| {
-            let figures = json!({
-                "mean_us": rounded(took.mean()),
-                "p50_us": took.value_at_quantile(0.5),
-                "p90_us": took.value_at_quantile(0.9),
-                "p99_us": took.value_at_quantile(0.99),
-            });
-            ((*name).to_owned(), figures)
-        };
-        Value::Object(HOPS.iter().zip(&all).map(step).collect())
+        figures::steps(&HOPS, &all)
     }
 }
 

@@ -53,15 +53,10 @@ pub async fn run(
     // PostgreSQL alone.
     settings.kafka.brokers = None;
     settings.redis.url = None;
-    let ground = Ground::make(&settings, 1, "bench").await?;
-    let ran = tokio::select! {
-        () = stop.cancelled() => Err(Error::Interrupted),
-        ran = measure(options, &ground, tell) => ran,
-    };
-    let cleared = ground.clear(false).await;
-    let ran = ran?;
-    cleared?;
-    Ok(ran)
+    Ground::with(&settings, "bench", stop, async |ground| {
+        measure(options, ground, tell).await
+    })
+    .await
 }
 
 async fn measure(

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use tokio_postgres::{Client, Config, NoTls, config::Host};
+use tokio_util::sync::CancellationToken;
 
 use super::Error;
 use crate::core::{
@@ -77,6 +78,25 @@ impl Ground {
                 Err(error)
             }
         }
+    }
+
+    /// Makes everything, lets `run` work on it, and takes everything away again, whatever came of it;
+    /// interrupted as soon as `stop` is cancelled. One shard, for who measures parts.
+    pub async fn with<T>(
+        given: &Settings,
+        purpose: &'static str,
+        stop: &CancellationToken,
+        run: impl AsyncFnOnce(&Self) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        let ground = Self::make(given, 1, purpose).await?;
+        let ran = tokio::select! {
+            () = stop.cancelled() => Err(Error::Interrupted),
+            ran = run(&ground) => ran,
+        };
+        let cleared = ground.clear(false).await;
+        let ran = ran?;
+        cleared?;
+        Ok(ran)
     }
 
     async fn fill(&self) -> Result<(), Error> {

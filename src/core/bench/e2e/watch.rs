@@ -17,10 +17,10 @@ use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
 };
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use crate::core::{
-    bench::figures::rounded,
+    bench::figures,
     config,
     log::kafka::Topics,
     proto::{CommandResult, LogRecord, log_record::Payload},
@@ -159,16 +159,7 @@ impl Watch {
                     .expect("a histogram that resizes takes any time");
             }
         }
-        let shown = STEPS.iter().zip(&steps).map(|(name, took)| {
-            let value = json!({
-                "mean_us": rounded(took.mean()),
-                "p50_us": took.value_at_quantile(0.5),
-                "p90_us": took.value_at_quantile(0.9),
-                "p99_us": took.value_at_quantile(0.99),
-            });
-            ((*name).to_owned(), value)
-        });
-        Ok(Value::Object(shown.collect::<Map<_, _>>()))
+        Ok(figures::steps(&STEPS, &steps))
     }
 }
 
