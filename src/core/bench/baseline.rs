@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Figures, Workload,
     callers::{self, Call, Load, Seen, Tell},
-    cluster::local,
+    cluster::server,
     figures::rounded,
     requests::Answered,
     usage::{Process, Usage},
@@ -99,10 +99,7 @@ pub async fn measure(
     fill(&session, options).await?;
     let pool = Pool::connect(ground, options).await?;
     let mut processes = vec![Process::own("load")];
-    let server = ground
-        .postgres_address()
-        .and_then(|address| local(&address));
-    processes.extend(server.and_then(|address| Process::listening("postgres", address)));
+    processes.extend(server("postgres", ground.postgres_address()));
     let usage = Usage::begin(processes);
     let caller = |number| Caller {
         pool: pool.clone(),

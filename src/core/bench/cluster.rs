@@ -200,10 +200,6 @@ impl Cluster {
         let settings = &self.ground.settings;
         let brokers = settings.kafka.brokers.clone().unwrap_or_default();
         let broker = brokers.split(',').next().map(str::to_owned);
-        let server = |name, address: Option<String>| {
-            let address = local(&address?)?;
-            Process::listening(name, address)
-        };
         let mut processes = vec![Process::own("load")];
         for number in 0..self.fleet.size() {
             let service = self.fleet.take(number).await;
@@ -217,8 +213,13 @@ impl Cluster {
     }
 }
 
+/// The process of a server at an address; `None` unless that is on this machine.
+pub(super) fn server(name: &str, address: Option<String>) -> Option<Process> {
+    Process::listening(name, local(&address?)?)
+}
+
 /// The address of a server on this machine.
-pub(super) fn local(address: &str) -> Option<SocketAddr> {
+fn local(address: &str) -> Option<SocketAddr> {
     let mut addresses = address.to_socket_addrs().ok()?;
     addresses.find(|address| address.ip().is_loopback())
 }

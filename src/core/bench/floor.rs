@@ -26,7 +26,7 @@ use tonic::{Request, Response, Status, Streaming, transport::Channel};
 use super::{
     Figures,
     callers::{self, Call, Load, Tell},
-    cluster::local,
+    cluster::server,
     figures,
     requests::{self, Answered, Requests},
     usage::{Process, Usage},
@@ -129,12 +129,10 @@ async fn on(
 fn processes(ground: &Ground) -> Vec<Process> {
     let brokers = ground.settings.kafka.brokers.clone().unwrap_or_default();
     let broker = brokers.split(',').next().map(str::to_owned);
-    let servers = [("kafka", broker), ("postgres", ground.postgres_address())];
-    let server =
-        |(name, address): (&str, Option<String>)| Process::listening(name, local(&address?)?);
     // The calls' server is in this process.
     let mut processes = vec![Process::own("load")];
-    processes.extend(servers.into_iter().filter_map(server));
+    processes.extend(server("kafka", broker));
+    processes.extend(server("postgres", ground.postgres_address()));
     processes
 }
 

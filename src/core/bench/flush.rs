@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Figures, Recorder, Stage, Workload,
-    cluster::local,
+    cluster::server,
     consume::feed::{CHUNK, Feed},
     statistics::Statistics,
     usage::{Process, Usage},
@@ -80,9 +80,8 @@ async fn measure(
     let session = ground.session().await?;
     driver.end_session(&session).await?;
     let statistics = Statistics::take(&session).await?;
-    let server = ground.postgres_address().and_then(|it| local(&it));
-    let server = server.and_then(|address| Process::listening("postgres", address));
-    let usage = Usage::begin(server.into_iter().collect());
+    let postgres = server("postgres", ground.postgres_address());
+    let usage = Usage::begin(postgres.into_iter().collect());
     driver.seen = Recorder::new(Instant::now());
     driver.flushing = Duration::ZERO;
     let mut made = 0;
