@@ -117,7 +117,7 @@ pub async fn every_kind_of_row_is_written(store: &Store) {
     assert_eq!(outcomes[2].outcome, flush.outcomes[0]);
     assert_eq!(outcomes[2].entries, flush.entries);
     assert_eq!(outcomes[3].outcome, flush.outcomes[1]);
-    assert_eq!(outcomes[3].outcome.reject, Some(reject));
+    assert_eq!(outcomes[3].outcome.reject.as_deref(), Some(&reject));
     assert_eq!(
         (&outcomes[4].outcome, outcomes[4].entries.len()),
         (&flush.outcomes[2], 0)

@@ -233,7 +233,7 @@ impl Leader {
             applied_at: self.flush.applied_at,
             account: command.account,
             kind: command.kind,
-            reject,
+            reject: reject.map(Box::new),
             entries: 0,
         });
         position

@@ -1,12 +1,13 @@
 //! Accounts and balances in memory: cells, how they are found, and the list of an account's
 //! balances. Knows no rules and no batches.
-
-use std::mem::offset_of;
+//!
+//! A balance's cell says whether its account is open, so that a command on balances that stand
+//! needs their lines and none of the account's.
 
 use crate::core::{
     engine::{
         Account, AccountStatus, Balance, Memory,
-        table::{Arena, Index, NIL, hash},
+        table::{Arena, CELLS_MAX, Index, NIL, hash},
     },
     types::{AccountId, AssetId, Money, Position, Timestamp},
 };
@@ -22,11 +23,45 @@ pub(super) struct BalanceCell {
     /// [`Position::NONE`] while it was never touched.
     pub(super) last_position: Position,
     pub(super) asset: AssetId,
-    /// The account's next balance, or [`NIL`]; in the order they came to memory.
-    next: u32,
+    link: Link,
 }
 
 const _: () = assert!(size_of::<BalanceCell>() == 64);
+
+/// The account's next balance, in the order they came to memory, and two marks in its upper bits.
+#[derive(Clone, Copy, Debug)]
+struct Link(u32);
+
+impl Link {
+    /// Used since the hand of the clock last passed.
+    const USED: u32 = 1 << 31;
+    /// The account is not open: what may be done with it only its own cell says.
+    const SHUT: u32 = 1 << 30;
+    const MARKS: u32 = Self::USED | Self::SHUT;
+
+    /// To this cell, or to none if it is [`NIL`].
+    fn to(next: u32) -> Self {
+        Self(next & !Self::MARKS)
+    }
+
+    fn next(self) -> u32 {
+        match self.0 & !Self::MARKS {
+            last if last == NIL & !Self::MARKS => NIL,
+            next => next,
+        }
+    }
+
+    fn has(self, mark: u32) -> bool {
+        self.0 & mark != 0
+    }
+
+    fn set(&mut self, mark: u32, on: bool) {
+        self.0 = self.0 & !mark | if on { mark } else { 0 };
+    }
+}
+
+// Every number of a cell, and none, fits beside the marks.
+const _: () = assert!(CELLS_MAX == NIL & !Link::MARKS);
 
 /// One account.
 #[derive(Clone, Copy, Debug)]
@@ -41,45 +76,38 @@ pub(super) struct AccountCell {
     /// Its first balance, or [`NIL`].
     balances: u32,
     status: u8,
-    /// Used since the hand of the clock last passed.
+    /// Used since the hand of the clock last passed; so are its balances by themselves.
     pub(super) used: bool,
 }
 
 const _: () = assert!(size_of::<AccountCell>() == 40);
-// What [`AccountCell::ends`] reads: the first eight bytes and some of the last eight.
-const _: () = assert!(offset_of!(AccountCell, id) == 0 && offset_of!(AccountCell, status) >= 32);
 
 impl BalanceCell {
-    /// One never touched.
-    pub(super) fn new(account: AccountId, asset: AssetId) -> Self {
-        Self {
-            available: Money::ZERO,
-            frozen: Money::ZERO,
-            account,
-            version: 0,
-            last_position: Position::NONE,
-            asset,
-            next: NIL,
-        }
-    }
-
-    /// As stored.
-    pub(super) fn load(balance: &Balance) -> Self {
+    /// Not yet hung on its account.
+    pub(super) fn of(balance: &Balance) -> Self {
         Self {
             available: balance.available,
             frozen: balance.frozen,
+            account: balance.account,
             version: balance.version,
             last_position: balance.last_position,
-            ..Self::new(balance.account, balance.asset)
+            asset: balance.asset,
+            link: Link::to(NIL),
         }
     }
 
     /// Takes over what a command decided.
-    pub(super) fn set(&mut self, value: &Self) {
+    pub(super) fn set(&mut self, value: &Balance) {
+        let link = self.link;
         *self = Self {
-            next: self.next,
-            ..*value
+            link,
+            ..Self::of(value)
         };
+    }
+
+    /// Its account is open.
+    pub(super) fn is_open(&self) -> bool {
+        !self.link.has(Link::SHUT)
     }
 
     pub(super) fn value(&self) -> Balance {
@@ -114,17 +142,12 @@ impl AccountCell {
         AccountStatus::try_from(i32::from(self.status)).expect("set from a status")
     }
 
-    pub(super) fn set_status(&mut self, status: AccountStatus) {
+    fn set_status(&mut self, status: AccountStatus) {
         assert!(
             status != AccountStatus::Unspecified,
             "E8: an account has a status"
         );
         self.status = u8::try_from(i32::from(status)).expect("statuses are small");
-    }
-
-    /// Reads both of its ends, to bring it to the cache: four cells in eight lie across two lines.
-    pub(super) fn ends(&self) -> u64 {
-        self.id.0 ^ u64::from(self.status)
     }
 
     pub(super) fn value(&self) -> Account {
@@ -188,22 +211,13 @@ impl Cells {
             })
     }
 
-    pub(super) fn account_slot(&self, hash: u32) -> u64 {
-        self.account_index.home_slot(hash)
-    }
-
     pub(super) fn balance_slot(&self, hash: u32) -> u64 {
         self.balance_index.home_slot(hash)
     }
 
-    /// Most likely the cell of the account with this hash; any cell if there is none.
-    pub(super) fn likely_account(&self, hash: u32) -> u32 {
-        self.account_index.likely(hash).unwrap_or(0)
-    }
-
-    /// Most likely the cell of the balance with this hash; any cell if there is none.
-    pub(super) fn likely_balance(&self, hash: u32) -> u32 {
-        self.balance_index.likely(hash).unwrap_or(0)
+    /// Most likely the cell of the balance with this hash.
+    pub(super) fn likely_balance(&self, hash: u32) -> Option<u32> {
+        self.balance_index.likely(hash)
     }
 
     pub(super) fn account(&self, cell: u32) -> &AccountCell {
@@ -222,6 +236,39 @@ impl Cells {
         self.balances.get_mut(cell)
     }
 
+    /// A balance for a command: used from now on.
+    pub(super) fn use_balance(&mut self, cell: u32) -> &BalanceCell {
+        let balance = self.balances.get_mut(cell);
+        balance.link.set(Link::USED, true);
+        balance
+    }
+
+    /// Whether the account or one of its balances was used since this was last asked.
+    pub(super) fn take_used(&mut self, account: u32) -> bool {
+        let account = self.accounts.get_mut(account);
+        let mut used = std::mem::take(&mut account.used);
+        let mut next = account.balances;
+        while next != NIL {
+            let link = &mut self.balances.get_mut(next).link;
+            used |= link.has(Link::USED);
+            link.set(Link::USED, false);
+            next = link.next();
+        }
+        used
+    }
+
+    /// Of an account, and what its balances say of it.
+    pub(super) fn set_status(&mut self, account: u32, status: AccountStatus) {
+        let account = self.accounts.get_mut(account);
+        account.set_status(status);
+        let mut next = account.balances;
+        while next != NIL {
+            let link = &mut self.balances.get_mut(next).link;
+            link.set(Link::SHUT, status != AccountStatus::Open);
+            next = link.next();
+        }
+    }
+
     /// Adds an account that is not there.
     pub(super) fn insert_account(&mut self, account: &Account) -> u32 {
         let cell = self.accounts.insert(AccountCell::new(account));
@@ -236,10 +283,9 @@ impl Cells {
             owner.id == balance.account,
             "E9: a balance hangs on its own account"
         );
-        let cell = self.balances.insert(BalanceCell {
-            next: owner.balances,
-            ..balance
-        });
+        let mut link = Link::to(owner.balances);
+        link.set(Link::SHUT, owner.status() != AccountStatus::Open);
+        let cell = self.balances.insert(BalanceCell { link, ..balance });
         owner.balances = cell;
         self.balance_index
             .insert(balance_hash(balance.account, balance.asset), cell);
@@ -252,10 +298,10 @@ impl Cells {
             id, mut balances, ..
         } = *self.accounts.get(account);
         while balances != NIL {
-            let BalanceCell { asset, next, .. } = *self.balances.get(balances);
+            let BalanceCell { asset, link, .. } = *self.balances.get(balances);
             self.balance_index.remove(balance_hash(id, asset), balances);
             self.balances.remove(balances);
-            balances = next;
+            balances = link.next();
         }
         self.account_index.remove(account_hash(id), account);
         self.accounts.get_mut(account).id = AccountId(0);
@@ -270,7 +316,7 @@ impl Cells {
                 return None;
             }
             let cell = self.balances.get(next);
-            next = cell.next;
+            next = cell.link.next();
             Some(cell)
         })
     }

@@ -126,8 +126,9 @@ pub struct Outcome {
     pub account: AccountId,
     /// The command's kind.
     pub kind: CommandKind,
-    /// Set: rejected, and nothing happened.
-    pub reject: Option<Reject>,
+    /// Set: rejected, and nothing happened. Apart, because few are and an outcome is half as long
+    /// without.
+    pub reject: Option<Box<Reject>>,
     /// How many entries it has; they follow each other in the batch, in the order of outcomes.
     pub entries: u32,
 }
@@ -233,6 +234,20 @@ pub struct Balance {
     pub version: u64,
     /// Position of the last command that changed it.
     pub last_position: Position,
+}
+
+impl Balance {
+    /// One without any entry.
+    pub fn untouched(account: AccountId, asset: AssetId) -> Self {
+        Self {
+            account,
+            asset,
+            available: Money::ZERO,
+            frozen: Money::ZERO,
+            version: 0,
+            last_position: Position::NONE,
+        }
+    }
 }
 
 /// What is known of a command that a REVERSE names.

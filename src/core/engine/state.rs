@@ -151,7 +151,7 @@ impl Engine {
                 "E8: a balance comes with its own account"
             );
             assert!(balance.version > 0, "E8: a stored balance was touched");
-            self.cells.insert_balance(owner, BalanceCell::load(balance));
+            self.cells.insert_balance(owner, BalanceCell::of(balance));
         }
     }
 
@@ -189,15 +189,30 @@ impl Engine {
 
     /// Ends the batch: everything changed since the last call.
     pub fn take_changes(&mut self) -> Changes {
-        self.untouched_hash = self.state_hash();
         let cells = &self.cells;
-        let mut balances: Vec<BalanceWrite> = (self.batch.balances.drain(..))
-            .map(|(cell, expected_version)| BalanceWrite {
-                balance: cells.balance(cell).value(),
-                expected_version,
+        // Keys are sorted, each with its place, and not the values, which are six times as long. They
+        // come first, because reading little of each cell brings the cells fast.
+        let touched = self.batch.balances.iter();
+        let mut order: Vec<u128> = (0_u32..)
+            .zip(touched)
+            .map(|(place, &(cell, _))| {
+                let balance = cells.balance(cell);
+                let key = u128::from(balance.account.0) << 32 | u128::from(balance.asset.0);
+                key << 32 | u128::from(place)
             })
             .collect();
-        balances.sort_unstable_by_key(|write| (write.balance.account, write.balance.asset));
+        order.sort_unstable();
+        self.untouched_hash = self.state_hash();
+        let cells = &self.cells;
+        let balances = order.iter().map(|key| {
+            let (cell, expected_version) = self.batch.balances[*key as u32 as usize];
+            BalanceWrite {
+                balance: cells.balance(cell).value(),
+                expected_version,
+            }
+        });
+        let balances = balances.collect();
+        self.batch.balances.clear();
         let mut accounts: Vec<AccountWrite> = (self.batch.accounts.drain(..))
             .map(|(cell, opens)| AccountWrite {
                 account: cells.account(cell).value(),
@@ -261,8 +276,7 @@ impl Engine {
 
     /// The clock's hand passes an account: it is evicted unless it is free, in use or not flushed.
     fn pass(&mut self, cell: u32) {
-        let account = self.cells.account_mut(cell);
-        if account.id.0 == 0 || std::mem::take(&mut account.used) {
+        if self.cells.account(cell).id.0 == 0 || self.cells.take_used(cell) {
             return;
         }
         let clean_below = match canary::is_off(Guard::DirtyPin) {

@@ -8,6 +8,8 @@
 
 /// "No cell".
 pub(super) const NIL: u32 = u32::MAX;
+/// Cell numbers are below: two bits of 32 are left to whoever keeps one.
+pub(super) const CELLS_MAX: u32 = (1 << 30) - 1;
 /// Cells of a chunk: 1 MiB of balances.
 const CHUNK_CELLS: usize = 1 << 14;
 /// Slots of a new index, as a power of two.
@@ -58,8 +60,8 @@ impl<T: Copy> Arena<T> {
             *self.get_mut(cell) = value;
             return cell;
         }
-        let cell = u32::try_from(self.used).expect("fewer than 2^32 cells");
-        assert!(cell < NIL, "fewer than 2^32 - 1 cells");
+        let cell = u32::try_from(self.used).unwrap_or(NIL);
+        assert!(cell < CELLS_MAX, "fewer than 2^30 cells");
         if self.used.is_multiple_of(CHUNK_CELLS) {
             self.chunks.push(Vec::with_capacity(CHUNK_CELLS));
         }

@@ -1,8 +1,8 @@
 //! Brings what commands need from memory to the cache before they are applied. Decides nothing and
 //! changes nothing: commands apply the same without it.
 //!
-//! A command reads four lines that are nowhere near each other: slot and cell of account and
-//! balance. One command after another waits for each of them in turn; here the loads of many
+//! A command on balances that stand reads two lines that are nowhere near each other: slot and cell
+//! of the balance. One command after another waits for each of them in turn; here the loads of many
 //! commands depend on nothing but each other's addresses, so that they overlap.
 
 use std::hint::black_box;
@@ -11,9 +11,8 @@ use crate::core::{
     command::Command,
     engine::{
         Engine,
-        cells::{Cells, account_hash, balance_hash},
+        cells::{Cells, balance_hash},
     },
-    types::{AccountId, AssetId},
 };
 
 /// Commands brought to the cache at a time: their lines, at most a few hundred, fit its first level.
@@ -31,49 +30,33 @@ impl Engine {
             let changes = command.changes.iter();
             changes.map(|change| (change.account, change.primary.asset))
         });
-        let mut lines = [Line::default(); WARM_BALANCES];
+        let mut lines = [0; WARM_BALANCES];
         let mut count = 0_usize;
         for (line, (account, asset)) in lines.iter_mut().zip(balances) {
-            *line = Line::of(account, asset);
+            *line = balance_hash(account, asset);
             count = count.saturating_add(1);
         }
         self.cells.warm(&mut lines[..count]);
     }
 }
 
-/// Hashes of an account and of a balance, then their cells.
-#[derive(Clone, Copy, Default)]
-struct Line {
-    account: u32,
-    balance: u32,
-}
-
-impl Line {
-    fn of(account: AccountId, asset: AssetId) -> Self {
-        Self {
-            account: account_hash(account),
-            balance: balance_hash(account, asset),
-        }
-    }
-}
-
 impl Cells {
-    /// Each loop does as little as it can beside its loads: the fewer instructions lie between two
-    /// of them, the more of them the processor has under way.
-    fn warm(&self, lines: &mut [Line]) {
+    /// Takes hashes of balances. Each loop does as little as it can beside its loads: the fewer
+    /// instructions lie between two of them, the more of them the processor has under way.
+    fn warm(&self, lines: &mut [u32]) {
         if self.balances() == 0 {
             return;
         }
         let mut sum = 0_u64;
         for line in lines.iter() {
-            sum ^= self.account_slot(line.account) ^ self.balance_slot(line.balance);
+            sum ^= self.balance_slot(*line);
         }
         for line in lines.iter_mut() {
-            line.account = self.likely_account(line.account);
-            line.balance = self.likely_balance(line.balance);
+            // Any cell if there is none: who opens balances waits for the account's lines.
+            *line = self.likely_balance(*line).unwrap_or(0);
         }
         for line in lines.iter() {
-            sum ^= self.account(line.account).ends() ^ self.balance(line.balance).version;
+            sum ^= self.balance(*line).version;
         }
         // Else the compiler would leave the loads out.
         black_box(sum);

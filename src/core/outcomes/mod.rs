@@ -207,7 +207,11 @@ impl Inner {
     async fn render(&self, stored: &StoredResult) -> CommandResult {
         let mut assets = self.registry.assets();
         let named = stored.entries.iter().map(|entry| entry.asset);
-        let rejected = stored.outcome.reject.and_then(|reject| reject.asset);
+        let rejected = stored
+            .outcome
+            .reject
+            .as_ref()
+            .and_then(|reject| reject.asset);
         if named
             .chain(rejected)
             .any(|asset| assets.by_id(asset).is_none())

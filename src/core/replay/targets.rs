@@ -237,7 +237,7 @@ mod tests {
         let mut targets = Targets::new(usize::MAX);
         let mut rejected = outcome(5, CommandKind::Change);
         let code = RejectCode::InsufficientAvailable;
-        rejected.reject = Some(Reject::new(code, 0, rejected.account));
+        rejected.reject = Some(Box::new(Reject::new(code, 0, rejected.account)));
         for outcome in [rejected, outcome(6, CommandKind::BlockAccount)] {
             targets.insert(&outcome, &[]);
             let found = targets.find(outcome.id).expect("it was kept");

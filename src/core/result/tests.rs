@@ -120,7 +120,7 @@ fn outcome(reject: Option<Reject>) -> Outcome {
         applied_at: Timestamp(1_000_001),
         account: AccountId(1001),
         kind: CommandKind::Change,
-        reject,
+        reject: reject.map(Box::new),
         entries: 1,
     }
 }

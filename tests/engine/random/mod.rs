@@ -68,7 +68,12 @@ fn run(group: u64) {
         check_log(&log);
         for outcome in log.lines.iter().filter_map(|line| line.outcome.as_ref()) {
             *seen
-                .entry(outcome.reject.map_or(0, |reject| reject.code as i32))
+                .entry(
+                    outcome
+                        .reject
+                        .as_ref()
+                        .map_or(0, |reject| reject.code as i32),
+                )
                 .or_default() += 1;
         }
         let entries = log.lines.iter().flat_map(|line| &line.entries);

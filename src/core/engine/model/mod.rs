@@ -112,7 +112,7 @@ impl Model {
             applied_at: self.applied_at,
             account,
             kind,
-            reject,
+            reject: reject.map(Box::new),
             entries: u32::try_from(entries.len()).expect("a few"),
         };
         self.applied.insert(id.sequence().0);

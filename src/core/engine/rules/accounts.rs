@@ -1,5 +1,5 @@
 //! The checks of a command's accounts: they exist, there is something to reverse, they are open.
-//! Reads the state, writes the scratch only.
+//! Reads the state, writes the scratch and the marks of what is used only.
 
 use crate::core::{
     command::{Command, CommandKind},
@@ -10,6 +10,24 @@ use crate::core::{
 };
 
 impl Engine {
+    /// Whether every account of a CHANGE or TRANSFER is open, as its balances say by themselves:
+    /// nothing more can fail in here then, and the accounts' own lines are not needed. `false`:
+    /// not known.
+    pub(super) fn surely_open(&mut self, command: &Command) -> bool {
+        if !matches!(command.kind, CommandKind::Change | CommandKind::Transfer) {
+            return false;
+        }
+        let mut names_own = false;
+        for change in &command.changes {
+            let draft = self.draft(change.account, change.primary.asset);
+            if !self.scratch.balances[draft].open {
+                return false;
+            }
+            names_own |= change.account == command.account;
+        }
+        names_own
+    }
+
     pub(super) fn find_accounts(&mut self, command: &Command) -> Result<(), Reject> {
         if command.kind == CommandKind::OpenAccount {
             let present = self.cells.find_account(command.account).is_some();

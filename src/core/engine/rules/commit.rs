@@ -4,7 +4,8 @@
 use crate::core::{
     command::{Command, CommandKind},
     engine::{
-        Account, AccountStatus, Engine, Reversal, cells::BalanceCell, rules::Draft, table::NIL,
+        Account, AccountStatus, Balance, Engine, Reversal, cells::BalanceCell, rules::Draft,
+        table::NIL,
     },
     types::{AccountId, AssetId, Position, Timestamp},
 };
@@ -17,6 +18,7 @@ impl Engine {
             cell,
             value,
             version,
+            ..
         } in &self.scratch.balances
         {
             let floorless = value.account.clearing_shard().is_some();
@@ -83,9 +85,8 @@ impl Engine {
             self.untouched_hash = self.untouched_hash.wrapping_sub(self.account_hash(cell));
             self.batch.accounts.push((cell, false));
         }
-        let account = self.cells.account_mut(cell);
-        account.set_status(status);
-        account.changed_at = at;
+        self.cells.set_status(cell, status);
+        self.cells.account_mut(cell).changed_at = at;
     }
 
     fn note_reversal(&mut self, command: &Command) {
@@ -123,6 +124,6 @@ impl Engine {
             })
         });
         self.cells
-            .insert_balance(owner, BalanceCell::new(account, asset))
+            .insert_balance(owner, BalanceCell::of(&Balance::untouched(account, asset)))
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::core::{
     command::{Change, Move},
-    engine::{Engine, Entry, Reject, RejectCode, cells::BalanceCell, rules::Draft, table::NIL},
+    engine::{Balance, Engine, Entry, Reject, RejectCode, rules::Draft, table::NIL},
     types::{AccountId, AssetId, Money},
 };
 
@@ -31,7 +31,7 @@ impl Engine {
             account,
             mv: change.primary,
         };
-        match (self.take(&primary, entries), change.fallback) {
+        match (self.take(&primary, draft, entries), change.fallback) {
             (Err(reject), Some(mv)) if reject.code != RejectCode::AmountOverflow => {
                 let fallback = Step {
                     leg,
@@ -39,7 +39,8 @@ impl Engine {
                     account,
                     mv,
                 };
-                self.take(&fallback, entries).map_err(|_| reject)
+                let draft = self.draft(account, mv.asset);
+                self.take(&fallback, draft, entries).map_err(|_| reject)
             }
             (taken, _) => taken,
         }
@@ -60,12 +61,12 @@ impl Engine {
                 frozen_delta: entry.frozen_delta.negated(),
             },
         };
-        self.take(&step, entries)
+        let draft = self.draft(step.account, step.mv.asset);
+        self.take(&step, draft, entries)
     }
 
-    /// Moves a draft, or leaves it as it was.
-    fn take(&mut self, step: &Step, entries: &mut Vec<Entry>) -> Result<(), Reject> {
-        let draft = self.draft(step.account, step.mv.asset);
+    /// Moves the step's draft, or leaves it as it was.
+    fn take(&mut self, step: &Step, draft: usize, entries: &mut Vec<Entry>) -> Result<(), Reject> {
         let value = &mut self.scratch.balances[draft].value;
         let (available, frozen) = sums(step, value)?;
         value.available = available;
@@ -90,27 +91,36 @@ impl Engine {
     }
 
     /// Which draft is that of a balance.
-    fn draft(&mut self, account: AccountId, asset: AssetId) -> usize {
+    pub(super) fn draft(&mut self, account: AccountId, asset: AssetId) -> usize {
         let drafts = &mut self.scratch.balances;
         let known = drafts
             .iter()
             .position(|draft| draft.value.account == account && draft.value.asset == asset);
         known.unwrap_or_else(|| {
-            let (cell, value) = match self.cells.find_balance(account, asset) {
-                Some(cell) => (cell, *self.cells.balance(cell)),
-                None => (NIL, BalanceCell::new(account, asset)),
+            let draft = match self.cells.find_balance(account, asset) {
+                Some(cell) => {
+                    let balance = self.cells.use_balance(cell);
+                    Draft {
+                        cell,
+                        open: balance.is_open(),
+                        value: balance.value(),
+                        version: balance.version,
+                    }
+                }
+                None => Draft {
+                    cell: NIL,
+                    open: false,
+                    value: Balance::untouched(account, asset),
+                    version: 0,
+                },
             };
-            drafts.push(Draft {
-                cell,
-                value,
-                version: value.version,
-            });
+            drafts.push(draft);
             drafts.len().saturating_sub(1)
         })
     }
 }
 
-fn check_condition(leg: u16, change: &Change, balance: &BalanceCell) -> Result<(), Reject> {
+fn check_condition(leg: u16, change: &Change, balance: &Balance) -> Result<(), Reject> {
     let failed = |code, had, needed| {
         let asset = Some(change.primary.asset);
         Err(Reject {
@@ -142,7 +152,7 @@ fn count(version: u64) -> Money {
 }
 
 /// Available and frozen after a step: overflow first, then the floors.
-fn sums(step: &Step, balance: &BalanceCell) -> Result<(Money, Money), Reject> {
+fn sums(step: &Step, balance: &Balance) -> Result<(Money, Money), Reject> {
     let failed = |code, had, needed| Reject {
         asset: Some(step.mv.asset),
         had,

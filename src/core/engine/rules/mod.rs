@@ -18,9 +18,7 @@
 use crate::core::{
     canary::{self, Guard},
     command::Command,
-    engine::{
-        Applied, Discarded, Engine, Entry, Outcome, Reject, RejectCode, Target, cells::BalanceCell,
-    },
+    engine::{Applied, Balance, Discarded, Engine, Entry, Outcome, Reject, RejectCode, Target},
     types::{AccountId, CommandId, Position, Timestamp},
 };
 
@@ -32,7 +30,7 @@ mod shape;
 /// What the checks found and decided; used again for each command.
 #[derive(Default)]
 pub(super) struct Scratch {
-    /// Every account of the command, in order of first mention.
+    /// Every account of the command, in order of first mention, unless all are surely open.
     accounts: Vec<Mention>,
     /// Every balance looked at, as the changes so far left it.
     balances: Vec<Draft>,
@@ -51,8 +49,10 @@ struct Mention {
 struct Draft {
     /// `NIL`: never touched.
     cell: u32,
+    /// Its account is surely open.
+    open: bool,
     /// With the position of the last earlier command.
-    value: BalanceCell,
+    value: Balance,
     /// Before the command.
     version: u64,
 }
@@ -94,7 +94,7 @@ impl Engine {
             applied_at: self.applied_at,
             account: command.account,
             kind: command.kind,
-            reject: decided.err(),
+            reject: decided.err().map(Box::new),
             entries: u32::try_from(entries.len().saturating_sub(first)).expect("a few"),
         })
     }
@@ -112,7 +112,11 @@ impl Engine {
             applied_at: self.applied_at,
             account: discard.account,
             kind: discard.kind,
-            reject: Some(Reject::new(RejectCode::Discarded, 0, discard.account)),
+            reject: Some(Box::new(Reject::new(
+                RejectCode::Discarded,
+                0,
+                discard.account,
+            ))),
             entries: 0,
         })
     }
@@ -152,18 +156,25 @@ impl Engine {
         self.scratch.accounts.clear();
         self.scratch.balances.clear();
         shape::check(command, self.shard)?;
-        self.find_accounts(command)?;
-        let target = self.reversible(command, target)?;
-        if let Some(target) = target {
-            for entry in target.entries.iter().rev() {
+        let mut reversed = None;
+        if !self.surely_open(command) {
+            self.find_accounts(command)?;
+            reversed = self.reversible(command, target)?;
+            for entry in reversed
+                .iter()
+                .flat_map(|target| target.entries.iter().rev())
+            {
                 self.mention(entry.account, entry.leg)?;
             }
+            self.check_status(command)?;
         }
-        self.check_status(command)?;
         for (leg, change) in (0_u16..).zip(&command.changes) {
             self.take_change(leg, change, entries)?;
         }
-        for entry in target.iter().flat_map(|target| target.entries.iter().rev()) {
+        for entry in reversed
+            .iter()
+            .flat_map(|target| target.entries.iter().rev())
+        {
             self.take_back(entry, entries)?;
         }
         Ok(())

@@ -181,7 +181,7 @@ fn add_rejects(
             Error::Mismatch(format!("reject code {code} is stored: run a newer `axs`"))
         })?;
         let asset = asset[index];
-        result.outcome.reject = Some(Reject {
+        result.outcome.reject = Some(Box::new(Reject {
             code,
             leg: leg_from_sql(leg[index])?,
             account: AccountId(unsigned(account[index])?),
@@ -192,7 +192,7 @@ fn add_rejects(
             },
             had: had[index].money()?,
             needed: needed[index].money()?,
-        });
+        }));
     }
     Ok(())
 }

@@ -101,7 +101,7 @@ impl Columns {
         self.applied_at.push(time_to_sql(outcome.applied_at));
         self.account_id.push(big(outcome.account.0)?);
         self.kind.push(code_to_sql(outcome.kind as i32));
-        let code = outcome.reject.map_or(0, |reject| reject.code as i32);
+        let code = (outcome.reject.as_ref()).map_or(0, |reject| reject.code as i32);
         self.outcome.push(code_to_sql(code));
         self.content_hash.extend_from_slice(&outcome.content_hash.0);
         if let Some(reject) = &outcome.reject {
