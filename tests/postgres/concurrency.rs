@@ -43,8 +43,15 @@ fn accepted(answers: &[AcceptAnswer]) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_with_the_same_keys_in_opposite_order_do_not_deadlock() {
     let database = Database::migrated(SHARDS).await;
-    let stores = [database.store().await, database.store().await];
     for round in 0..10 {
+        // New ones, which expect new keys; in odd rounds they have met a known one before.
+        let stores = [database.store().await, database.store().await];
+        for (store, known) in stores.iter().zip([100_000, 200_000]) {
+            for _ in 0..round % 2 * 2 {
+                let met = group(store, SHARD, known..known + 1).await;
+                store.accept(&met).await.expect("an answer");
+            }
+        }
         let keys = round * 500..round * 500 + 500;
         let one = group(&stores[0], SHARD, keys.clone()).await;
         let mut other = group(&stores[1], ShardId(0), keys.rev()).await;
@@ -59,6 +66,48 @@ async fn groups_with_the_same_keys_in_opposite_order_do_not_deadlock() {
         let one = one.expect("no deadlock").answers;
         let other = other.expect("no deadlock").answers;
         assert_eq!(accepted(&one) + accepted(&other), 510, "each key once");
+    }
+}
+
+#[tokio::test]
+async fn a_known_key_among_new_ones_is_found_whatever_was_expected() {
+    let database = Database::migrated(SHARDS).await;
+    let (store, session) = (database.store().await, database.session().await);
+    let first = group(&store, SHARD, 0..20).await;
+    let answers = store.accept(&first).await.expect("an answer").answers;
+    assert_eq!(accepted(&answers), 20);
+    // First a surprise, then expected.
+    for (round, known) in [(1_u64, 7), (2, 11)] {
+        let keys = (round * 100..round * 100 + 9)
+            .chain([known])
+            .chain(round * 100 + 9..round * 100 + 19);
+        let mut mixed = group(&store, ShardId(0), keys).await;
+        // Another content under a known key.
+        let conflict = first.items[12].command.idempotency_key.clone();
+        let id = mixed.items[15].command.id;
+        mixed.items[15] = item(change(1001, &conflict, 1, 2, 0));
+        mixed.items[15].command.id = id;
+        let answers = store.accept(&mixed).await.expect("an answer").answers;
+        for (at, answer) in answers.iter().enumerate() {
+            let stands = |item: usize| first.items[item].command.id.expect("numbered");
+            let expected = match at {
+                9 => AcceptAnswer::Duplicate(stands(usize::try_from(known).expect("a few"))),
+                15 => AcceptAnswer::Conflict(stands(12)),
+                _ => AcceptAnswer::Accepted,
+            };
+            assert_eq!(*answer, expected, "item {at} of round {round}");
+        }
+    }
+    for table in ["command", "idempotency"] {
+        let count = format!("SELECT count(*) FROM {table}");
+        let count = session.query_one(&count, &[]).await.expect("a count");
+        assert_eq!(count.get::<_, i64>(0), 20 + 18 + 18, "{table}");
+    }
+    // The same group once more, all known now.
+    let again = store.accept(&first).await.expect("an answer").answers;
+    for (item, answer) in first.items.iter().zip(again) {
+        let id = item.command.id.expect("numbered");
+        assert_eq!(answer, AcceptAnswer::Duplicate(id));
     }
 }
 

@@ -1,9 +1,9 @@
 //! Leaders that sleep, hang or come back: only the row decides.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use axs::core::{
-    store::{Error, Flushed, Store},
+    store::{Error, Flush, Flushed, Store},
     types::{Epoch, Position},
 };
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ use crate::{
 const EXPIRE: &str = "UPDATE shard_position SET lease_until = clock_timestamp()";
 
 /// Account 1001 opened and flushed by a leader, and its next flush.
-async fn led(store: &Store) -> (Leader, axs::core::store::Flush) {
+async fn led(store: &Store) -> (Leader, Arc<Flush>) {
     let mut writer = Writer::new(store);
     let accepted = writer
         .accept(SHARD, vec![open(1001), change(1001, "fund", 1, 100, 0)])

@@ -16,6 +16,7 @@ mod proxy;
 mod schema;
 #[path = "../support/mod.rs"]
 mod support;
+mod together;
 
 use std::time::Duration;
 

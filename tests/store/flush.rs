@@ -1,5 +1,7 @@
 //! The flush: what it writes, and each way to refuse it, after which nothing is written.
 
+use std::sync::Arc;
+
 use axs::core::{
     command::CommandKind,
     engine::{Account, AccountStatus, Balance, Reject, RejectCode},
@@ -148,7 +150,7 @@ pub async fn a_flush_sent_again_was_done_already(store: &Store) {
 }
 
 /// The flush is refused as fenced, and leaves everything as it was.
-async fn fenced(store: &Store, what: &str, flush: &Flush) {
+async fn fenced(store: &Store, what: &str, flush: &Arc<Flush>) {
     let before = seen(store).await;
     let refused = store.flush(flush, TTL).await;
     assert!(
@@ -165,7 +167,7 @@ pub async fn a_flush_that_is_not_ours_is_fenced(store: &Store) {
     let flush = leader.take();
     let spoilt = |spoil: &dyn Fn(&mut Flush)| {
         let mut flush = flush.clone();
-        spoil(&mut flush);
+        spoil(Arc::make_mut(&mut flush));
         flush
     };
     let old_epoch = spoilt(&|flush| flush.epoch = Epoch(0));
@@ -231,7 +233,7 @@ pub async fn a_stale_version_is_a_conflict(store: &Store) {
     ];
     for (what, spoil) in spoils {
         let mut spoilt = flush.clone();
-        spoil(&mut spoilt);
+        spoil(Arc::make_mut(&mut spoilt));
         let before = seen(store).await;
         let refused = store.flush(&spoilt, TTL).await;
         assert!(
@@ -262,7 +264,7 @@ pub async fn what_the_columns_refuse_is_refused(store: &Store) {
     ];
     for (what, spoil) in spoils {
         let mut spoilt = flush.clone();
-        spoil(&mut spoilt.balances[0]);
+        spoil(&mut Arc::make_mut(&mut spoilt).balances[0]);
         let before = seen(store).await;
         let refused = store.flush(&spoilt, TTL).await;
         assert!(
@@ -272,7 +274,7 @@ pub async fn what_the_columns_refuse_is_refused(store: &Store) {
         assert_eq!(seen(store).await, before, "{what}");
     }
     // The bounds of the columns themselves are fine, and a clearing account has no floor.
-    let mut bounds = flush.clone();
+    let mut bounds = Flush::clone(&flush);
     bounds.balances[0].balance.available = Money::MAX;
     bounds.balances[0].balance.frozen = Money::MAX;
     bounds.balances.push(BalanceWrite {
@@ -287,7 +289,10 @@ pub async fn what_the_columns_refuse_is_refused(store: &Store) {
         expected_version: 0,
     });
     assert_eq!(
-        store.flush(&bounds, TTL).await.expect("in bounds"),
+        store
+            .flush(&Arc::new(bounds), TTL)
+            .await
+            .expect("in bounds"),
         Flushed::Done
     );
     let request = LoadRequest {

@@ -50,7 +50,7 @@ pub async fn a_paused_shard_is_led_by_nobody(store: &Store) {
     assert_eq!(fenced.epoch, Epoch(before.epoch.0 + 1));
     assert!(fenced.lease_left.is_zero());
     leader.tick(Timestamp(2));
-    is_fenced(store.flush(&leader.flush, TTL).await);
+    is_fenced(store.flush(&leader.flush.clone().into(), TTL).await);
     let taken = store.acquire(SHARD, "other", None, other, TTL).await;
     assert_eq!(taken.expect("an answer"), None, "paused still");
 
@@ -90,7 +90,7 @@ pub async fn a_shard_goes_on_in_another_generation(store: &Store) {
         (before.applied, before.state_hash, before.published_to)
     );
     leader.tick(Timestamp(1));
-    is_fenced(store.flush(&leader.flush, TTL).await);
+    is_fenced(store.flush(&leader.flush.clone().into(), TTL).await);
     let taken = Leader::acquire(store, SHARD).await;
     assert_eq!(taken.flush.from, to);
 }
@@ -159,7 +159,7 @@ pub async fn a_recovery_uses_nothing_again(store: &Store) {
     assert!(after.lease_left.is_zero());
     assert_eq!(after.next_position, before.next_position);
     leader.tick(Timestamp(1));
-    is_fenced(store.flush(&leader.flush, TTL).await);
+    is_fenced(store.flush(&leader.flush.clone().into(), TTL).await);
 
     // The block that was open is closed; the next one begins behind everything seen.
     let late = writer.number(SHARD, change(7, "late", 1, 1, 0)).await;

@@ -1,7 +1,7 @@
 //! A writer and a leader as small as can be, for suites that talk to a store: they number commands
 //! and make flushes that fit what is stored. They know no rules; a suite says what happened.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axs::core::{
     command::{Change, Command, CommandKind, Move, hash},
@@ -342,7 +342,7 @@ impl Leader {
     }
 
     /// The finished flush; the next one goes on behind it.
-    pub fn take(&mut self) -> Flush {
+    pub fn take(&mut self) -> Arc<Flush> {
         for (key, version) in std::mem::take(&mut self.flushed) {
             self.flush.balances.push(BalanceWrite {
                 balance: self.balances[&key],
@@ -362,11 +362,11 @@ impl Leader {
             dead_letters: vec![],
             ..self.flush.clone()
         };
-        std::mem::replace(&mut self.flush, next)
+        Arc::new(std::mem::replace(&mut self.flush, next))
     }
 
     /// Sends what was gathered; it must be committed.
-    pub async fn commit(&mut self, store: &Store) -> Flush {
+    pub async fn commit(&mut self, store: &Store) -> Arc<Flush> {
         let flush = self.take();
         let flushed = store.flush(&flush, TTL).await;
         assert_eq!(flushed.expect("the flush is committed"), Flushed::Done);

@@ -3,7 +3,7 @@
 //! Every write is one autocommitted statement. What crosses the seam stands in `contract`; the same
 //! suite (`tests/store`) runs on both stores.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::core::{
     assets::{Asset, Assets},
@@ -106,8 +106,9 @@ delegate! {
     fn release(&self, shard: ShardId, epoch: Epoch, nonce: Nonce) -> ();
     /// One query for a batch.
     fn load(&self, shard: ShardId, request: &LoadRequest) -> Loaded;
-    /// `axs_flush`, one statement. Also prolongs the lease by `ttl`.
-    fn flush(&self, flush: &Flush, ttl: Duration) -> Flushed;
+    /// `axs_flush`, one statement, which flushes of other shards may share. Also prolongs the lease
+    /// by `ttl`.
+    fn flush(&self, flush: &Arc<Flush>, ttl: Duration) -> Flushed;
     /// Results below `published_to` are published; never moves back; `Fenced` when not ours.
     fn mark_published(&self, shard: ShardId, epoch: Epoch, nonce: Nonce, published_to: Position) -> ();
 

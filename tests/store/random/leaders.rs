@@ -1,6 +1,6 @@
 //! Leaders: the current one of each shard, those that lost it, and flushes that do not fit.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use axs::core::{
     command::{Command, CommandKind, Move},
@@ -226,7 +226,7 @@ impl World {
                 }
             }
         }
-        leading.leader.take()
+        Arc::unwrap_or_clone(leading.leader.take())
     }
 
     /// A label near the acceptance of some group.

@@ -96,7 +96,7 @@ impl Side {
     pub async fn flush(&self, flush: &Flush, ttl: Duration) -> Result<Flushed, Error> {
         let mut flush = flush.clone();
         flush.passed_at = self.time(flush.passed_at.0);
-        self.store.flush(&flush, ttl).await
+        self.store.flush(&flush.into(), ttl).await
     }
 
     /// With labels, without the time left.

@@ -1,10 +1,15 @@
 //! Sequence blocks, routes and acceptance.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 
 use diesel::{
     data_types::{PgInterval, PgTimestamp},
-    sql_types::{Array, BigInt, Binary, Integer, Interval, Nullable, SmallInt, Text, Timestamptz},
+    sql_types::{
+        Array, BigInt, Binary, Bool, Integer, Interval, Nullable, SmallInt, Text, Timestamptz,
+    },
 };
 
 use super::{
@@ -64,9 +69,42 @@ statement! {
         reference: Vec<String> => Array<Text>,
         created_at: Vec<Option<PgTimestamp>> => Array<Nullable<Timestamptz>>,
         body: Vec<Vec<u8>> => Array<Binary>,
+        expects_new: bool => Bool,
     } -> (Timestamptz, Array<SmallInt>, Array<BigInt>) =
     "SELECT accepted_at, status, value
-        FROM axs_accept($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+        FROM axs_accept($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+}
+
+/// A smaller group gains nothing by the way for new keys.
+const NEW_KEYS_MIN: usize = 4;
+/// After a group with a known key so many without one pass before that way is taken again.
+const CAUTIOUS_GROUPS: u32 = 64;
+
+/// How acceptance looks at the keys of its next group: where the last ones were new, so are most
+/// likely these. It decides what a group costs, not what becomes of it.
+#[derive(Default)]
+pub(super) struct KeysSeen {
+    cautious_groups: AtomicU32,
+}
+
+impl KeysSeen {
+    fn expects_new(&self, group: &AcceptGroup) -> bool {
+        group.items.len() >= NEW_KEYS_MIN && self.cautious_groups.load(Relaxed) == 0
+    }
+
+    fn note(&self, answers: &[AcceptAnswer]) {
+        let is_known = |answer: &AcceptAnswer| {
+            matches!(
+                answer,
+                AcceptAnswer::Duplicate(_) | AcceptAnswer::Conflict(_)
+            )
+        };
+        let left = match answers.iter().any(is_known) {
+            true => CAUTIOUS_GROUPS,
+            false => self.cautious_groups.load(Relaxed).saturating_sub(1),
+        };
+        self.cautious_groups.store(left, Relaxed);
+    }
 }
 
 impl Store {
@@ -124,12 +162,16 @@ impl Store {
 
     /// See [`super::super::Store::accept`].
     pub async fn accept(&self, group: &AcceptGroup) -> Result<AcceptedGroup, Error> {
-        let rows: Vec<(PgTimestamp, Vec<i16>, Vec<i64>)> =
-            self.acceptance.run(Effect::Writes, binds(group)?).await?;
+        let expects_new = self.keys_seen.expects_new(group);
+        let rows: Vec<(PgTimestamp, Vec<i16>, Vec<i64>)> = self
+            .acceptance
+            .run(Effect::Writes, binds(group, expects_new)?)
+            .await?;
         let (accepted_at, status, value) = first(rows)?;
         let answers: Vec<AcceptAnswer> = (status.into_iter().zip(value))
             .map(|(status, value)| answer(status, value))
             .collect::<Result<_, _>>()?;
+        self.keys_seen.note(&answers);
         if answers.len() != group.items.len() {
             return Err(Error::Mismatch(
                 "acceptance answers for other items than were sent".into(),
@@ -142,7 +184,7 @@ impl Store {
     }
 }
 
-fn binds(group: &AcceptGroup) -> Result<Accept, Error> {
+fn binds(group: &AcceptGroup, expects_new: bool) -> Result<Accept, Error> {
     fn each<T>(items: &[AcceptItem], field: impl Fn(&AcceptItem) -> T) -> Vec<T> {
         items.iter().map(field).collect()
     }
@@ -180,6 +222,7 @@ fn binds(group: &AcceptGroup) -> Result<Accept, Error> {
         reference: each(items, |item| item.command.reference.to_string()),
         created_at: each(items, |item| item.command.created_at.map(time_to_sql)),
         body: each(items, |item| record::encode_body(&item.command)),
+        expects_new,
     })
 }
 

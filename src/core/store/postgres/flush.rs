@@ -1,6 +1,7 @@
-//! The flush: one call of `axs_flush`.
+//! The flush: one call of `axs_flush`, for one shard or for several. Who flushes with whom is in
+//! `together`.
 
-use std::{ops::Bound, time::Duration};
+use std::ops::Bound;
 
 use diesel::{
     data_types::{PgInterval, PgTimestamp},
@@ -11,7 +12,7 @@ use diesel::{
 };
 
 use super::{
-    Store,
+    connection::Line,
     error::Effect,
     numeric::{
         Number, asset_to_sql, big, code_to_sql, duration_to_sql, set_to_sql, shard_to_sql,
@@ -20,39 +21,48 @@ use super::{
     parts::Columns,
     registry::first,
     statement::statement,
+    together::Request,
 };
 use crate::core::{
     store::{AccountWrite, BalanceWrite, DeadLetter, Error, Flush, Flushed},
-    types::{CommandId, Position},
+    types::Position,
 };
 
 /// `axs_flush`, its arguments by what they are about.
+#[derive(Default)]
 struct FlushCall {
-    shard: i16,
-    epoch: i64,
-    nonce: i64,
-    from: i64,
-    to: i64,
-    anchor: Vec<u8>,
-    applied: Vec<(Bound<i64>, Bound<i64>)>,
-    passed_at: PgTimestamp,
-    applied_at: PgTimestamp,
-    last_result: i64,
-    state_hash: Vec<u8>,
-    published_to: i64,
-    ttl: PgInterval,
-    reversal_target: Vec<i64>,
-    reversed_by: Vec<i64>,
+    flushes: FlushColumns,
     set: BalanceColumns,
     new: BalanceColumns,
     opens: AccountColumns,
     changes: AccountColumns,
     columns: Columns,
+    reversal_target: Vec<i64>,
+    reversed_by: Vec<i64>,
     dead: DeadLetterColumns,
+}
+
+/// A row for each flush.
+#[derive(Default)]
+struct FlushColumns {
+    shard: Vec<i16>,
+    epoch: Vec<i64>,
+    nonce: Vec<i64>,
+    from: Vec<i64>,
+    to: Vec<i64>,
+    anchor: Vec<Vec<u8>>,
+    applied: Vec<Vec<(Bound<i64>, Bound<i64>)>>,
+    passed_at: Vec<PgTimestamp>,
+    applied_at: Vec<PgTimestamp>,
+    last_result: Vec<i64>,
+    state_hash: Vec<Vec<u8>>,
+    published_to: Vec<i64>,
+    ttl: Vec<PgInterval>,
 }
 
 #[derive(Default)]
 struct BalanceColumns {
+    shard: Vec<i16>,
     account_id: Vec<i64>,
     asset_id: Vec<i32>,
     expected: Vec<i64>,
@@ -64,6 +74,7 @@ struct BalanceColumns {
 
 #[derive(Default)]
 struct AccountColumns {
+    shard: Vec<i16>,
     account_id: Vec<i64>,
     user_id: Vec<Number>,
     status: Vec<i16>,
@@ -72,6 +83,7 @@ struct AccountColumns {
 
 #[derive(Default)]
 struct DeadLetterColumns {
+    shard: Vec<i16>,
     position: Vec<i64>,
     reason: Vec<i16>,
     message: Vec<String>,
@@ -83,19 +95,20 @@ struct DeadLetterColumns {
 
 statement! {
     impl FlushCall [
-        shard => SmallInt,
-        epoch => BigInt,
-        nonce => BigInt,
-        from => BigInt,
-        to => BigInt,
-        anchor => Binary,
-        applied => Multirange<Int8>,
-        passed_at => Timestamptz,
-        applied_at => Timestamptz,
-        last_result => BigInt,
-        state_hash => Binary,
-        published_to => BigInt,
-        ttl => Interval,
+        flushes.shard => Array<SmallInt>,
+        flushes.epoch => Array<BigInt>,
+        flushes.nonce => Array<BigInt>,
+        flushes.from => Array<BigInt>,
+        flushes.to => Array<BigInt>,
+        flushes.anchor => Array<Binary>,
+        flushes.applied => Array<Multirange<Int8>>,
+        flushes.passed_at => Array<Timestamptz>,
+        flushes.applied_at => Array<Timestamptz>,
+        flushes.last_result => Array<BigInt>,
+        flushes.state_hash => Array<Binary>,
+        flushes.published_to => Array<BigInt>,
+        flushes.ttl => Array<Interval>,
+        set.shard => Array<SmallInt>,
         set.account_id => Array<BigInt>,
         set.asset_id => Array<Integer>,
         set.expected => Array<BigInt>,
@@ -103,20 +116,30 @@ statement! {
         set.last_position => Array<BigInt>,
         set.available => Array<Numeric>,
         set.frozen => Array<Numeric>,
+        new.shard => Array<SmallInt>,
         new.account_id => Array<BigInt>,
         new.asset_id => Array<Integer>,
         new.version => Array<BigInt>,
         new.last_position => Array<BigInt>,
         new.available => Array<Numeric>,
         new.frozen => Array<Numeric>,
+        opens.shard => Array<SmallInt>,
         opens.account_id => Array<BigInt>,
         opens.user_id => Array<Numeric>,
         opens.status => Array<SmallInt>,
         opens.opened_at => Array<Timestamptz>,
+        changes.shard => Array<SmallInt>,
         changes.account_id => Array<BigInt>,
         changes.status => Array<SmallInt>,
+        columns.part_shard => Array<SmallInt>,
+        columns.part_from => Array<BigInt>,
+        columns.part_epoch => Array<BigInt>,
+        columns.part => Array<SmallInt>,
+        columns.part_command_first => Array<Integer>,
         columns.part_command_last => Array<Integer>,
+        columns.part_reject_first => Array<Integer>,
         columns.part_reject_last => Array<Integer>,
+        columns.part_entry_first => Array<Integer>,
         columns.part_entry_last => Array<Integer>,
         columns.part_min_seq => Array<BigInt>,
         columns.part_max_seq => Array<BigInt>,
@@ -147,6 +170,7 @@ statement! {
         columns.entry_frozen_after => Array<Numeric>,
         columns.entry_version => Array<BigInt>,
         columns.entry_previous => Array<BigInt>,
+        columns.mark_shard => Array<SmallInt>,
         columns.mark_account_id => Array<BigInt>,
         columns.mark_asset_id => Array<Integer>,
         columns.mark_version => Array<BigInt>,
@@ -154,6 +178,7 @@ statement! {
         columns.mark_applied_at => Array<Timestamptz>,
         reversal_target => Array<BigInt>,
         reversed_by => Array<BigInt>,
+        dead.shard => Array<SmallInt>,
         dead.position => Array<BigInt>,
         dead.reason => Array<SmallInt>,
         dead.message => Array<Text>,
@@ -166,26 +191,27 @@ statement! {
         $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35,
         $36, $37, $38, $39, $40, $41, $42, $43, $44, $45, $46, $47, $48, $49, $50, $51, $52, $53,
         $54, $55, $56, $57, $58, $59, $60, $61, $62, $63, $64, $65, $66, $67, $68, $69, $70, $71,
-        $72, $73, $74, $75, $76, $77, $78)"
+        $72, $73, $74, $75, $76, $77, $78, $79, $80, $81, $82, $83, $84, $85, $86, $87, $88, $89,
+        $90, $91)"
 }
 
-impl Store {
-    /// See [`super::super::Store::flush`].
-    pub async fn flush(&self, flush: &Flush, ttl: Duration) -> Result<Flushed, Error> {
-        check(flush)?;
-        let call = call(flush, ttl)?;
-        let leader = self.leader(flush.shard);
-        let rows: Vec<(bool,)> = leader.run(Effect::Writes, call).await?;
-        match first(rows)? {
-            (true,) => Ok(Flushed::Already),
-            (false,) => Ok(Flushed::Done),
-        }
+/// Flushes them on a connection with one statement, all or none. Several: they are of different
+/// shards, by shard, and one that is committed already is refused.
+pub(super) async fn send(line: &Line, requests: &[Request]) -> Result<Flushed, Error> {
+    let mut call = FlushCall::default();
+    for request in requests {
+        call.push(request)?;
+    }
+    let rows: Vec<(bool,)> = line.run(Effect::Writes, call).await?;
+    match first(rows)? {
+        (true,) => Ok(Flushed::Already),
+        (false,) => Ok(Flushed::Done),
     }
 }
 
 /// Positions rise within the flush's range, and there are as many entries and labels as the
 /// outcomes say.
-fn check(flush: &Flush) -> Result<(), Error> {
+pub(super) fn check(flush: &Flush) -> Result<(), Error> {
     let entries: u64 = (flush.outcomes.iter())
         .map(|outcome| u64::from(outcome.entries))
         .sum();
@@ -214,58 +240,54 @@ fn rises(flush: &Flush, mut positions: impl Iterator<Item = Position>) -> bool {
     })
 }
 
-fn call(flush: &Flush, ttl: Duration) -> Result<FlushCall, Error> {
-    let ids = |ids: &mut dyn Iterator<Item = CommandId>| ids.map(|id| id.0.cast_signed()).collect();
-    let (mut set, mut new) = (BalanceColumns::default(), BalanceColumns::default());
-    for write in &flush.balances {
-        let columns = if write.expected_version == 0 {
-            &mut new
-        } else {
-            &mut set
-        };
-        columns.push(write)?;
+impl FlushCall {
+    fn push(&mut self, Request { flush, ttl }: &Request) -> Result<(), Error> {
+        let shard = shard_to_sql(flush.shard)?;
+        let flushes = &mut self.flushes;
+        flushes.shard.push(shard);
+        flushes.epoch.push(big(flush.epoch.0)?);
+        flushes.nonce.push(flush.nonce.0);
+        flushes.from.push(flush.from.0);
+        flushes.to.push(flush.to.0);
+        flushes.anchor.push(flush.anchor.0.to_vec());
+        flushes.applied.push(set_to_sql(&flush.applied));
+        flushes.passed_at.push(time_to_sql(flush.passed_at));
+        flushes.applied_at.push(time_to_sql(flush.applied_at));
+        flushes.last_result.push(flush.last_result.0);
+        let state_hash = flush.state_hash.to_be_bytes();
+        flushes.state_hash.push(state_hash.to_vec());
+        flushes.published_to.push(flush.published_to.0);
+        flushes.ttl.push(duration_to_sql(*ttl));
+        for write in &flush.balances {
+            let columns = match write.expected_version {
+                0 => &mut self.new,
+                _ => &mut self.set,
+            };
+            columns.push(shard, write)?;
+        }
+        for write in &flush.accounts {
+            let columns = match write.opens {
+                true => &mut self.opens,
+                false => &mut self.changes,
+            };
+            columns.push(shard, write)?;
+        }
+        self.columns.push_flush(shard, flush)?;
+        for reversal in &flush.reversals {
+            self.reversal_target.push(reversal.target.0.cast_signed());
+            self.reversed_by.push(reversal.by.0.cast_signed());
+        }
+        for letter in &flush.dead_letters {
+            self.dead.push(shard, letter);
+        }
+        Ok(())
     }
-    let (mut opens, mut changes) = (AccountColumns::default(), AccountColumns::default());
-    for write in &flush.accounts {
-        let columns = if write.opens {
-            &mut opens
-        } else {
-            &mut changes
-        };
-        columns.push(write)?;
-    }
-    let mut dead = DeadLetterColumns::default();
-    for letter in &flush.dead_letters {
-        dead.push(letter);
-    }
-    Ok(FlushCall {
-        shard: shard_to_sql(flush.shard)?,
-        epoch: big(flush.epoch.0)?,
-        nonce: flush.nonce.0,
-        from: flush.from.0,
-        to: flush.to.0,
-        anchor: flush.anchor.0.to_vec(),
-        applied: set_to_sql(&flush.applied),
-        passed_at: time_to_sql(flush.passed_at),
-        applied_at: time_to_sql(flush.applied_at),
-        last_result: flush.last_result.0,
-        state_hash: flush.state_hash.to_be_bytes().to_vec(),
-        published_to: flush.published_to.0,
-        ttl: duration_to_sql(ttl),
-        set,
-        new,
-        opens,
-        changes,
-        columns: Columns::of(flush)?,
-        reversal_target: ids(&mut flush.reversals.iter().map(|one| one.target)),
-        reversed_by: ids(&mut flush.reversals.iter().map(|one| one.by)),
-        dead,
-    })
 }
 
 impl BalanceColumns {
-    fn push(&mut self, write: &BalanceWrite) -> Result<(), Error> {
+    fn push(&mut self, shard: i16, write: &BalanceWrite) -> Result<(), Error> {
         let balance = &write.balance;
+        self.shard.push(shard);
         self.account_id.push(big(balance.account.0)?);
         self.asset_id.push(asset_to_sql(balance.asset)?);
         self.expected.push(big(write.expected_version)?);
@@ -278,8 +300,9 @@ impl BalanceColumns {
 }
 
 impl AccountColumns {
-    fn push(&mut self, write: &AccountWrite) -> Result<(), Error> {
+    fn push(&mut self, shard: i16, write: &AccountWrite) -> Result<(), Error> {
         let account = &write.account;
+        self.shard.push(shard);
         self.account_id.push(big(account.id.0)?);
         self.user_id.push(Number(account.user.into()));
         self.status.push(code_to_sql(account.status as i32));
@@ -289,7 +312,8 @@ impl AccountColumns {
 }
 
 impl DeadLetterColumns {
-    fn push(&mut self, letter: &DeadLetter) {
+    fn push(&mut self, shard: i16, letter: &DeadLetter) {
+        self.shard.push(shard);
         self.position.push(letter.position.0);
         self.reason.push(letter.reason as i16);
         self.message.push(printable(letter));

@@ -20,7 +20,7 @@ use crate::core::{
 };
 
 /// The schema that this program needs: the version of its last migration.
-pub const SCHEMA_VERSION: &str = "20261201000013";
+pub const SCHEMA_VERSION: &str = "20261201000015";
 /// Shards of a new cluster whose settings do not say.
 pub const SHARDS_DEFAULT: u16 = 16;
 

@@ -5,7 +5,8 @@
 //!   `statement`: prepared statements; `numeric`: values on the wire; `witness`: whether the server
 //!   went back in time;
 //! - `migrate`: the schema; `registry`: shards, assets, members, health;
-//! - `accept`: blocks and acceptance; `lease`: leadership; `load` and `flush`: the leader's work;
+//! - `accept`: blocks and acceptance; `lease`: leadership; `load`, `flush` and `together`: the
+//!   leaders' work;
 //! - `operate`: what operators do to a shard;
 //! - `parts` and `journal`: the journal in and out; `results`, `read`, `history`, `outbox`: reads;
 //!   `drift`: what the drift detector compares; `life`: what else is known of a command.
@@ -15,7 +16,11 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use self::connection::{Line, Readers, Target};
+use self::{
+    accept::KeysSeen,
+    connection::{Line, Readers, Target},
+    together::{TOGETHER_ROLE, Waiting},
+};
 use super::Error;
 use crate::core::{config, types::ShardId};
 
@@ -39,6 +44,7 @@ mod registry;
 mod repair;
 mod results;
 mod statement;
+mod together;
 mod witness;
 
 pub use migrate::SCHEMA_VERSION;
@@ -51,11 +57,16 @@ pub struct Store {
     readers: Readers,
     /// Acceptance: routes, and `axs_accept`.
     acceptance: Line,
+    keys_seen: Arc<KeysSeen>,
     /// Blocks, members, shards, assets: what must not wait for reads or acceptance.
     control: Line,
     target: Arc<Target>,
     /// A connection for each shard that is led, so that a leader never waits for anybody else.
     leaders: Arc<Mutex<HashMap<ShardId, Line>>>,
+    /// Flushes of several of them.
+    together: Line,
+    /// Small flushes that wait for one under way.
+    waiting: Arc<Mutex<Waiting>>,
 }
 
 impl Store {
@@ -71,9 +82,12 @@ impl Store {
         Ok(Self {
             readers: Readers::new(target.clone(), settings.read_connections_max),
             acceptance: Line::new(target.clone(), None),
+            keys_seen: Arc::default(),
             control: Line::new(target.clone(), None),
+            together: Line::new(target.clone(), Some(TOGETHER_ROLE.to_owned())),
             target,
             leaders: Arc::default(),
+            waiting: Arc::default(),
         })
     }
 

@@ -17,11 +17,18 @@ const PART_SPAN: u64 = 65_536;
 /// Every so many versions of a balance a mark says where that version stands.
 const MARK_EVERY: u64 = 256;
 
-/// The outcomes of a flush as columns, part behind part.
+/// The outcomes of flushes as columns, part behind part.
 #[derive(Default)]
 pub(super) struct Columns {
+    pub part_shard: Vec<i16>,
+    pub part_from: Vec<i64>,
+    pub part_epoch: Vec<i64>,
+    pub part: Vec<i16>,
+    pub part_command_first: Vec<i32>,
     pub part_command_last: Vec<i32>,
+    pub part_reject_first: Vec<i32>,
     pub part_reject_last: Vec<i32>,
+    pub part_entry_first: Vec<i32>,
     pub part_entry_last: Vec<i32>,
     pub part_min_seq: Vec<i64>,
     pub part_max_seq: Vec<i64>,
@@ -52,6 +59,7 @@ pub(super) struct Columns {
     pub entry_frozen_after: Vec<Number>,
     pub entry_version: Vec<i64>,
     pub entry_previous: Vec<i64>,
+    pub mark_shard: Vec<i16>,
     pub mark_account_id: Vec<i64>,
     pub mark_asset_id: Vec<i32>,
     pub mark_version: Vec<i64>,
@@ -67,8 +75,8 @@ struct Row<'a> {
 }
 
 impl Columns {
-    /// Cuts a flush into parts. Its counts agree (see [`super::flush`]).
-    pub fn of(flush: &Flush) -> Result<Self, Error> {
+    /// Cuts a flush into parts, behind those before it. Its counts agree (see [`super::flush`]).
+    pub fn push_flush(&mut self, shard: i16, flush: &Flush) -> Result<(), Error> {
         let (mut rows, mut entries) =
             (Vec::with_capacity(flush.outcomes.len()), &flush.entries[..]);
         let mut previous_result = flush.previous_result;
@@ -81,19 +89,24 @@ impl Columns {
             });
             (previous_result, entries) = (outcome.position, rest);
         }
-        let mut columns = Self::default();
-        for part in cut(&flush.outcomes) {
+        for (number, part) in (1_usize..).zip(cut(&flush.outcomes)) {
+            let number = i16::try_from(number);
+            let number = number.map_err(|_| Error::Refused("a flush has too many parts".into()))?;
             for (index, &row) in part.iter().enumerate() {
                 let command = i16::try_from(index + 1).expect("a part is small");
-                columns.push(command, &rows[row])?;
+                self.push(shard, command, &rows[row])?;
             }
-            columns.end_part(part.len())?;
+            self.end_part(part.len())?;
+            self.part_shard.push(shard);
+            self.part_from.push(flush.from.0);
+            self.part_epoch.push(big(flush.epoch.0)?);
+            self.part.push(number);
         }
-        Ok(columns)
+        Ok(())
     }
 
     /// Adds a command; `command` is its index in the part, from 1.
-    fn push(&mut self, command: i16, row: &Row<'_>) -> Result<(), Error> {
+    fn push(&mut self, shard: i16, command: i16, row: &Row<'_>) -> Result<(), Error> {
         let outcome = row.outcome;
         self.seq.push(big(outcome.id.sequence().0)?);
         self.position.push(outcome.position.0);
@@ -116,6 +129,7 @@ impl Columns {
         for entry in row.entries {
             self.push_entry(command, entry)?;
             if entry.version % MARK_EVERY == 0 {
+                self.mark_shard.push(shard);
                 self.mark_account_id.push(big(entry.account.0)?);
                 self.mark_asset_id.push(asset_to_sql(entry.asset)?);
                 self.mark_version.push(big(entry.version)?);
@@ -158,9 +172,27 @@ impl Columns {
         self.part_max_seq.push(greatest(seq));
         self.part_first.push(least(position));
         self.part_last.push(greatest(position));
-        self.part_command_last.push(count(self.seq.len())?);
-        self.part_reject_last.push(count(self.reject_leg.len())?);
-        self.part_entry_last.push(count(self.entry_leg.len())?);
+        let slices = [
+            (
+                &mut self.part_command_first,
+                &mut self.part_command_last,
+                self.seq.len(),
+            ),
+            (
+                &mut self.part_reject_first,
+                &mut self.part_reject_last,
+                self.reject_leg.len(),
+            ),
+            (
+                &mut self.part_entry_first,
+                &mut self.part_entry_last,
+                self.entry_leg.len(),
+            ),
+        ];
+        for (first, last, length) in slices {
+            first.push(last.last().map_or(1, |behind| behind + 1));
+            last.push(count(length)?);
+        }
         Ok(())
     }
 }
