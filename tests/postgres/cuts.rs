@@ -2,7 +2,7 @@
 //!
 //! `AXS_TEST_FLUSH_CUTS` is how many flushes are cut.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use axs::core::{
     command::Command,
@@ -32,10 +32,10 @@ fn cuts() -> usize {
     })
 }
 
-/// The next flush: one more for account 1001.
-fn one_more(leader: &mut Leader, number: u64) -> Flush {
+/// The next flush: one more for account 1001, whatever the shard.
+pub fn one_more(leader: &mut Leader, number: u64) -> Arc<Flush> {
     let command = change(1001, "k", 1, 1, 0);
-    let id = CommandId::new(SHARD, Sequence(number));
+    let id = CommandId::new(leader.flush.shard, Sequence(number));
     leader.apply(&Command {
         id: Some(id),
         ..command
@@ -56,7 +56,7 @@ async fn seen(store: &Store) -> (u64, Position) {
 }
 
 /// Until it is answered, as the leader does.
-async fn send_again(store: &Store, flush: &Flush) -> Flushed {
+pub async fn send_again(store: &Store, flush: &Arc<Flush>) -> Flushed {
     let mut errors = Vec::new();
     for _ in 0..TRIES_MAX {
         match store.flush(flush, TTL).await {

@@ -11,8 +11,10 @@ use tokio::{task::JoinHandle, time::timeout};
 
 use crate::{
     PATIENCE, SHARDS, WATCH,
+    cuts::{one_more, send_again},
     database::Database,
     ledger::{Leader, START, TTL, Writer, change, nonce, open},
+    proxy::{Proxy, Then, Way},
 };
 
 /// Holds the row of shard 0, so that a flush of it is under way while others come.
@@ -215,6 +217,63 @@ async fn a_session_of_several_shards_that_hangs_on_a_row_is_ended() {
     leaders[3].tick(START);
     let flushed = answer(send(&store, &flushes[3])).await;
     assert_eq!(flushed.expect("ours"), Flushed::Done);
+}
+
+/// Wherever the connection is cut under a statement of several: each of them, sent again, is done
+/// once and whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_of_several_cut_anywhere_does_each_once() {
+    const CUTS: u64 = 40;
+    let database = Database::migrated(SHARDS).await;
+    let proxy = Proxy::start(&database.settings).await;
+    let (store, witness) = (proxy.store().await, database.store().await);
+    let session = database.session().await;
+    let mut leaders = Vec::new();
+    for shard in (0..SHARDS).map(ShardId) {
+        leaders.push(Leader::acquire(&store, shard).await);
+    }
+    let (mut bytes, mut lost) = ((0, 0), 0);
+    for number in 1..=2 + CUTS {
+        let flushes = leaders.iter_mut().map(|leader| one_more(leader, number));
+        let flushes: Vec<_> = flushes.collect();
+        session.batch_execute(HOLD).await.expect("held");
+        let first = send(&store, &flushes[0]);
+        until_waiting(&session, 1).await;
+        proxy.counted();
+        // The first two make the connection and show how long the messages are.
+        let place = |bytes: usize| (number as usize * 7_919) % (bytes + 1);
+        match number {
+            0..=2 => {}
+            _ if number % 2 == 0 => proxy.limit(Way::ToServer, place(bytes.0), Then::Cut),
+            _ => proxy.limit(Way::ToClient, place(bytes.1), Then::Cut),
+        }
+        let others = join_all(flushes[1..].iter().map(|flush| store.flush(flush, TTL)));
+        let mut answers = timeout(PATIENCE, others).await.expect("in time");
+        if number <= 2 {
+            bytes = proxy.counted();
+        }
+        proxy.free();
+        session.batch_execute("COMMIT").await.expect("let go");
+        answers.insert(0, answer(first).await);
+        for (flush, answer) in flushes.iter().zip(answers) {
+            match answer {
+                Ok(_) => {}
+                Err(Error::AnswerLost(_) | Error::Unavailable(_)) => {
+                    lost += 1;
+                    send_again(&store, flush).await;
+                }
+                Err(error) => panic!("a cut is an answer that is lost, not: {error:?}"),
+            }
+        }
+        let to: Vec<_> = flushes.iter().map(|flush| flush.to).collect();
+        assert_eq!(positions(&witness).await, to);
+        let versions = "SELECT version FROM balance";
+        let versions = session.query(versions, &[]).await.expect("an answer");
+        let versions: Vec<i64> = versions.iter().map(|row| row.get(0)).collect();
+        assert_eq!(versions, [number as i64; SHARDS as usize]);
+    }
+    println!("{lost} answers lost, messages of {bytes:?} bytes");
+    assert!(lost > 0, "nothing was cut");
 }
 
 /// Many flushes at once, again and again: each is done once, and those of a shard in their order.

@@ -278,10 +278,7 @@ impl Tenure {
                         }
                         continue;
                     }
-                    request.accounts.push(command.account);
-                    request
-                        .accounts
-                        .extend(command.changes.iter().map(|change| change.account));
+                    self.engine.add_unsure(command, &mut request.accounts);
                     if let (CommandKind::Reverse, Some(target)) = (command.kind, command.reverses) {
                         match self.find_unflushed(target) {
                             Some(found) => unflushed.push(found),

@@ -19,7 +19,7 @@ pub mod postgres;
 pub use contract::*;
 
 /// Why the store did not do it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Nothing was done.
     #[error("the store is not reachable: {0}")]

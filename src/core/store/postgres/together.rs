@@ -9,7 +9,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::join_all;
 use tokio::sync::oneshot;
 
 use super::{
@@ -39,7 +38,7 @@ pub(super) struct Request {
 #[derive(Default)]
 pub(super) struct Waiting {
     queue: Vec<(Request, Answer)>,
-    /// Statements under way.
+    /// Tasks that send them.
     running: usize,
 }
 
@@ -72,46 +71,54 @@ impl Store {
             tokio::spawn(async move {
                 tokio::time::sleep(PATIENCE).await;
                 let mut waiting = store.waiting.lock().expect("no holder panics");
-                store.start(&mut waiting);
+                if !waiting.queue.is_empty() {
+                    store.start(&mut waiting);
+                }
             });
         }
     }
 
-    /// Sends what waits, in a task of its own: whoever asked may go away.
+    /// Sends what waits, and then what came meanwhile, in a task of its own: whoever asked may go away.
     fn start(&self, waiting: &mut Waiting) {
-        let count = waiting.queue.len().min(TOGETHER_MAX);
-        if count == 0 {
-            return;
-        }
-        let mut together: Vec<_> = waiting.queue.drain(..count).collect();
-        // In one order for everybody, so that two statements cannot deadlock.
-        together.sort_unstable_by_key(|(request, _)| request.flush.shard);
         waiting.running += 1;
-        let ended = Ended(self.clone());
+        let mut running = Running {
+            store: self.clone(),
+            is_counted: true,
+        };
         tokio::spawn(async move {
-            let (requests, answers): (Vec<Request>, Vec<Answer>) = together.into_iter().unzip();
-            let results = ended.0.flush_together(&requests).await;
-            drop(ended);
-            for (answer, result) in answers.into_iter().zip(results) {
-                // Whoever went away finds out from the store.
-                let _ = answer.send(result);
+            while let Some(together) = running.next() {
+                running.store.flush_together(together).await;
             }
         });
     }
 
-    /// An answer for each.
-    async fn flush_together(&self, requests: &[Request]) -> Vec<Result<Flushed, Error>> {
-        if let [request] = requests {
-            return vec![self.flush_alone(request).await];
+    async fn flush_together(&self, together: Vec<(Request, Answer)>) {
+        let (requests, answers): (Vec<Request>, Vec<Answer>) = together.into_iter().unzip();
+        let sent = match &requests[..] {
+            [request] => self.flush_alone(request).await,
+            requests => send(&self.together, requests).await,
+        };
+        match sent {
+            Err(error) if requests.len() > 1 && !matches!(error, Error::AnswerLost(_)) => {
+                for (request, answer) in requests.into_iter().zip(answers) {
+                    self.clone().again_alone(request, answer);
+                }
+            }
+            sent => {
+                for answer in answers {
+                    // Whoever went away finds out from the store.
+                    let _ = answer.send(sent.clone());
+                }
+            }
         }
-        match send(&self.together, requests).await {
-            Ok(_) => requests.iter().map(|_| Ok(Flushed::Done)).collect(),
-            Err(Error::AnswerLost(why)) => (requests.iter())
-                .map(|_| Err(Error::AnswerLost(why.clone())))
-                .collect(),
-            // Nothing was done. What is wrong with one of them only that one is told.
-            Err(_) => join_all(requests.iter().map(|request| self.flush_alone(request))).await,
-        }
+    }
+
+    /// Of those that were refused together, of which nothing was done: what is wrong with one of them
+    /// only that one is told, and the others do not wait for it.
+    fn again_alone(self, request: Request, answer: Answer) {
+        tokio::spawn(async move {
+            let _ = answer.send(self.flush_alone(&request).await);
+        });
     }
 
     async fn flush_alone(&self, request: &Request) -> Result<Flushed, Error> {
@@ -120,15 +127,33 @@ impl Store {
     }
 }
 
-/// A statement under way: what waits follows its end, whatever becomes of it.
-struct Ended(Store);
+/// A task that sends flushes: counted until it has nothing more to send, or breaks off.
+struct Running {
+    store: Store,
+    is_counted: bool,
+}
 
-impl Drop for Ended {
+impl Running {
+    /// What waits, in one order for everybody, so that two statements cannot deadlock.
+    fn next(&mut self) -> Option<Vec<(Request, Answer)>> {
+        let mut waiting = self.store.waiting.lock().expect("no holder panics");
+        if waiting.queue.is_empty() {
+            waiting.running -= 1;
+            self.is_counted = false;
+            return None;
+        }
+        let count = waiting.queue.len().min(TOGETHER_MAX);
+        let mut together: Vec<_> = waiting.queue.drain(..count).collect();
+        together.sort_unstable_by_key(|(request, _)| request.flush.shard);
+        Some(together)
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
-        let mut waiting = self.0.waiting.lock().expect("no holder panics");
-        waiting.running -= 1;
-        if waiting.running == 0 {
-            self.0.start(&mut waiting);
+        if self.is_counted {
+            let mut waiting = self.store.waiting.lock().expect("no holder panics");
+            waiting.running -= 1;
         }
     }
 }
