@@ -243,3 +243,33 @@ async fn a_flush_looks_balances_up_by_key_in_tables_that_were_never_analyzed() {
         "{read} entries were read for one balance of 500"
     );
 }
+
+/// The plan is made once, while there are three balances; then there are hundreds.
+#[tokio::test]
+async fn a_flush_looks_balances_up_by_key_in_tables_that_were_small_when_analyzed() {
+    let database = Database::migrated(SHARDS).await;
+    let store = database.store().await;
+    let session = database.session().await;
+    let mut leader = Leader::acquire(&store, SHARD).await;
+    for account in 1..=3 {
+        leader.apply(&numbered(1000 + account, account));
+    }
+    leader.commit(&store).await;
+    session
+        .batch_execute("ANALYZE balance")
+        .await
+        .expect("done");
+    leader.apply(&numbered(1001, 4));
+    leader.commit(&store).await;
+    for account in 5..=500 {
+        leader.apply(&numbered(1000 + account, account));
+    }
+    leader.commit(&store).await;
+    leader.apply(&numbered(1001, 501));
+    leader.commit(&store).await;
+    let read = balances_read(&session).await;
+    assert!(
+        (1..50).contains(&read),
+        "{read} entries were read for one balance of 500"
+    );
+}

@@ -166,7 +166,10 @@ BEGIN
                     unnest(p_set_available) AS available, unnest(p_set_frozen) AS frozen
             ) AS u
             WHERE b.shard = u.shard AND b.account_id = u.account_id AND b.asset_id = u.asset_id
-                AND b.version = u.expected;
+                AND b.version = u.expected
+                -- Always so. The planner takes it for few rows, and then goes by the key, too, where
+                -- it saw the table with hardly any row and has not looked since.
+                AND u.expected > 0 AND u.account_id > 0 AND u.asset_id > 0;
         GET DIAGNOSTICS v_count = ROW_COUNT;
         IF v_count <> cardinality(p_set_account_id) THEN
             PERFORM axs_check_count('balances', v_count, cardinality(p_set_account_id));

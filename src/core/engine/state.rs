@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::core::{
     canary::{self, Guard},
-    command::Command,
     engine::{
         Account, AccountWrite, Balance, BalanceWrite, Changes, Reversal, Start,
         cells::{AccountCell, BalanceCell, Cells},
@@ -136,24 +135,6 @@ impl Engine {
     /// only.
     pub fn is_resident(&self, account: AccountId) -> bool {
         self.cells.find_account(account).is_some() || self.absent.contains(&account)
-    }
-
-    /// Adds the accounts that a command names, but for those whose residence its balances show. It
-    /// reads the lines that applying the command needs, and none of theirs.
-    pub fn add_unsure(&self, command: &Command, accounts: &mut Vec<AccountId>) {
-        let mut names_own = false;
-        for change in &command.changes {
-            let balance = self
-                .cells
-                .find_balance(change.account, change.primary.asset);
-            if balance.is_none() {
-                accounts.push(change.account);
-            }
-            names_own |= change.account == command.account;
-        }
-        if !names_own {
-            accounts.push(command.account);
-        }
     }
 
     /// Takes an account with all its balances from a load; does nothing if it is present, because

@@ -278,7 +278,10 @@ impl Tenure {
                         }
                         continue;
                     }
-                    self.engine.add_unsure(command, &mut request.accounts);
+                    request.accounts.push(command.account);
+                    request
+                        .accounts
+                        .extend(command.changes.iter().map(|change| change.account));
                     if let (CommandKind::Reverse, Some(target)) = (command.kind, command.reverses) {
                         match self.find_unflushed(target) {
                             Some(found) => unflushed.push(found),
