@@ -1,7 +1,7 @@
 //! What is in memory: loads, absence, eviction, and what is known of reversals.
 
 use axs::core::{
-    command::CommandKind,
+    command::{Command, CommandKind},
     engine::{Account, AccountStatus, Applied, Balance, Engine, RejectCode, Reversal, Target},
     types::{AccountId, AssetId, CommandId, Money, Position, Sequence, Timestamp},
 };
@@ -132,6 +132,68 @@ fn close_names_the_lowest_asset_whatever_the_order_of_loading() {
         assert_eq!(
             (reject.asset, reject.had),
             (Some(AssetId(1)), Money::from(1))
+        );
+    }
+}
+
+/// A balance says by itself whether its account is open, wherever the two came to memory.
+#[test]
+fn a_balance_is_as_open_as_its_account() {
+    let id = AccountId(1);
+    let balance = |asset| Balance {
+        available: Money::from(5),
+        version: 1,
+        last_position: Position(1),
+        ..Balance::untouched(id, AssetId(asset))
+    };
+    let mut engine = Engine::new(empty());
+    let account = Account {
+        id,
+        user: 0,
+        status: AccountStatus::Blocked,
+        opened_at: Timestamp(0),
+    };
+    engine.install(account, &[balance(1), balance(2)]);
+    let mut number = 1;
+    let mut code = |engine: &mut Engine, next: &dyn Fn(u64) -> Command| {
+        number += 1;
+        let (at, next) = (Position(number.cast_signed()), next(number));
+        let applied = engine.apply(at, Timestamp(0), &next, None, &mut Vec::new());
+        let Applied::Done(outcome) = applied else {
+            panic!("it was not applied")
+        };
+        outcome.reject.map(|reject| reject.code)
+    };
+    let blocked = Some(RejectCode::AccountBlocked);
+    let kind = |kind| move |number| command(number, kind, id);
+    let on = |asset| move |number| credit(number, 1, asset, 1);
+    for asset in [1, 2, 3] {
+        assert_eq!(
+            code(&mut engine, &on(asset)),
+            blocked,
+            "loaded, asset {asset}"
+        );
+    }
+    let unblock = kind(CommandKind::UnblockAccount);
+    assert_eq!(code(&mut engine, &unblock), None);
+    for asset in [1, 2, 3] {
+        assert_eq!(code(&mut engine, &on(asset)), None, "open, asset {asset}");
+    }
+    let block = kind(CommandKind::BlockAccount);
+    assert_eq!(code(&mut engine, &block), None);
+    for asset in [1, 2, 3, 4] {
+        assert_eq!(
+            code(&mut engine, &on(asset)),
+            blocked,
+            "blocked, asset {asset}"
+        );
+    }
+    assert_eq!(code(&mut engine, &unblock), None);
+    for asset in [4, 3, 2, 1] {
+        assert_eq!(
+            code(&mut engine, &on(asset)),
+            None,
+            "open again, asset {asset}"
         );
     }
 }
