@@ -154,7 +154,7 @@ fn a_balance_is_as_open_as_its_account() {
         opened_at: Timestamp(0),
     };
     engine.install(account, &[balance(1), balance(2)]);
-    let mut number = 1;
+    let mut number = 1_u64;
     let mut code = |engine: &mut Engine, next: &dyn Fn(u64) -> Command| {
         number += 1;
         let (at, next) = (Position(number.cast_signed()), next(number));

@@ -23,9 +23,13 @@ const HOLD: &str = "BEGIN; UPDATE shard_position SET next_position = next_positi
 /// A leader of each shard with its next flush: account 1000 + shard is opened and funded, and the
 /// change after that is in the flush.
 async fn led(store: &Store) -> (Vec<Leader>, Vec<Arc<Flush>>) {
+    led_of(store, SHARDS).await
+}
+
+async fn led_of(store: &Store, shards: u16) -> (Vec<Leader>, Vec<Arc<Flush>>) {
     let mut writer = Writer::new(store);
     let (mut leaders, mut flushes) = (Vec::new(), Vec::new());
-    for shard in (0..SHARDS).map(ShardId) {
+    for shard in (0..shards).map(ShardId) {
         let id = 1000 + u64::from(shard.0);
         let key = |what: &str| format!("{what}-{shard}");
         let commands = vec![
@@ -51,14 +55,16 @@ type Flushing = JoinHandle<Result<Flushed, Error>>;
 async fn until_waiting(session: &tokio_postgres::Client, sessions: i64) {
     let waiting = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until(session, waiting, sessions).await;
+}
+
+async fn until(session: &tokio_postgres::Client, count: &str, wanted: i64) {
     let reached = async {
-        while session
-            .query_one(waiting, &[])
-            .await
-            .expect("a count")
-            .get::<_, i64>(0)
-            != sessions
-        {
+        loop {
+            let row = session.query_one(count, &[]).await.expect("a count");
+            if row.get::<_, i64>(0) == wanted {
+                return;
+            }
             tokio::task::yield_now().await;
         }
     };
@@ -189,6 +195,58 @@ async fn a_row_that_is_held_holds_up_its_own_shard_only() {
     }
 }
 
+/// A statement of several hangs, for whatever reason: flushes of other shards do not wait for it, one or
+/// several at once.
+#[tokio::test]
+async fn shards_do_not_wait_for_a_statement_of_others_that_hangs() {
+    let database = Database::migrated(6).await;
+    let (store, session) = (database.store().await, database.session().await);
+    // Within a transaction nobody sees who came later.
+    let watch = database.session().await;
+    let (_, flushes) = led_of(&store, 6).await;
+    // The first one is under way until it is told, and so is the one of 1 and 2: no lock of a row, so
+    // that no time-out for locks ends them.
+    let hang = "CREATE FUNCTION hang() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            WHILE NOT pg_try_advisory_xact_lock(7) LOOP PERFORM pg_sleep(0.01); END LOOP;
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER hang AFTER INSERT ON journal_p0 FOR EACH ROW
+            WHEN (NEW.shard < 2) EXECUTE FUNCTION hang()";
+    session.batch_execute(hang).await.expect("made");
+    let hold = "BEGIN; SELECT pg_advisory_xact_lock(7)";
+    session.batch_execute(hold).await.expect("held");
+    let sleeping = "SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let first = send(&store, &flushes[0]);
+    until(&watch, sleeping, 1).await;
+    let shared = {
+        let (store, flushes) = (store.clone(), flushes.clone());
+        tokio::spawn(async move {
+            join_all(flushes[1..3].iter().map(|flush| store.flush(flush, TTL))).await
+        })
+    };
+    until(&watch, sleeping, 2).await;
+    let one = answer(send(&store, &flushes[3])).await;
+    assert_eq!(one.expect("ours"), Flushed::Done);
+    let several = join_all(flushes[4..].iter().map(|flush| store.flush(flush, TTL)));
+    for other in timeout(PATIENCE, several).await.expect("in time") {
+        assert_eq!(other.expect("ours"), Flushed::Done);
+    }
+    assert!(!first.is_finished() && !shared.is_finished(), "they hang");
+    session.batch_execute("COMMIT").await.expect("let go");
+    assert_eq!(answer(first).await.expect("ours"), Flushed::Done);
+    for answer in timeout(PATIENCE, shared)
+        .await
+        .expect("in time")
+        .expect("no panic")
+    {
+        assert_eq!(answer.expect("ours"), Flushed::Done);
+    }
+    let to: Vec<_> = flushes.iter().map(|flush| flush.to).collect();
+    assert_eq!(positions(&store).await, to);
+}
+
 /// A session that flushes several shards and hangs, and one of the same name that holds nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_of_several_shards_that_hangs_on_a_row_is_ended() {
@@ -196,13 +254,15 @@ async fn a_session_of_several_shards_that_hangs_on_a_row_is_ended() {
     let store = database.store().await;
     let (hanging, idle) = (database.session().await, database.session().await);
     let (mut leaders, flushes) = led(&store).await;
-    let name = "SET application_name = 'axs-shards'";
+    let name = "SET application_name = 'axs-flushes'";
     for session in [&hanging, &idle] {
         session.batch_execute(name).await.expect("named");
     }
     let over = "UPDATE shard_position SET lease_until = clock_timestamp() WHERE shard = 2";
     idle.batch_execute(over).await.expect("the leader hangs");
-    let hold = "BEGIN; UPDATE shard_position SET next_position = next_position WHERE shard > 0";
+    // As axs_flush, which is done when its message Execute came, and not committed.
+    let hold = "BEGIN; SAVEPOINT s;
+        UPDATE shard_position SET next_position = next_position WHERE shard > 0; RELEASE s";
     hanging.batch_execute(hold).await.expect("held");
     let next = database.store().await;
     let taken = next.acquire(ShardId(2), "next", None, nonce(), TTL);

@@ -264,8 +264,10 @@ EXCEPTION WHEN OTHERS THEN
         CONSTRAINT = SQLSTATE;
 END $$;
 
--- A session that flushes several shards is named axs-shards. It is ended where it hangs and holds the
--- row of a shard whose lease ran out, as the session of the shard's own leader is.
+-- A session that flushes several shards is named axs-flushes. One that hangs and may be what holds the
+-- row of a shard whose lease ran out is ended, as the session of the shard's own leader is. Whose row it
+-- is cannot be seen: what it did in axs_flush stands under a subtransaction, and the lock on that is
+-- given up before the commit. A flush whose session was ended is sent again.
 CREATE OR REPLACE FUNCTION axs_acquire(
     p_shard smallint, p_leader text, p_mine bigint, p_nonce bigint, p_ttl interval
 ) RETURNS SETOF shard_position LANGUAGE plpgsql SET lock_timeout = '300ms' AS $$
@@ -301,10 +303,8 @@ BEGIN
             PERFORM pg_terminate_backend(a.pid, 1000) FROM pg_stat_activity a
                 WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
                     AND (a.application_name = format('axs-shard-%s-e%s', p_shard, v_row.epoch)
-                        OR a.application_name = 'axs-shards' AND EXISTS (
-                            SELECT FROM shard_position p JOIN pg_locks l
-                                ON l.locktype = 'transactionid' AND l.transactionid = p.xmax
-                            WHERE p.shard = p_shard AND l.pid = a.pid AND l.granted));
+                        OR a.application_name = 'axs-flushes' AND a.backend_xid IS NOT NULL
+                            AND a.xact_start < clock_timestamp() - interval '300 milliseconds');
         END;
     END LOOP;
     RAISE EXCEPTION 'the row of shard % is held by a session that could not be ended', p_shard

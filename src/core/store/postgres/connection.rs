@@ -16,7 +16,10 @@ use diesel_async::{
     },
 };
 use futures::{FutureExt, TryFutureExt, future::BoxFuture};
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout,
+};
 use tokio_postgres::{Config, NoTls};
 
 use super::{
@@ -289,12 +292,49 @@ impl Line {
     }
 
     async fn run_erased(self, effect: Effect, work: Work) -> Result<Rows, Error> {
+        self.target.trusted()?;
+        self.hold().await?.run_erased(effect, work).await
+    }
+
+    /// Waits for its turn and takes it: later statements of the line wait until this is dropped.
+    pub async fn hold(&self) -> Result<Held, Error> {
         let target = &self.target;
-        target.trusted()?;
-        let Ok(mut place) = timeout(target.answer_timeout(), self.connection.lock()).await else {
+        let turn = timeout(
+            target.answer_timeout(),
+            self.connection.clone().lock_owned(),
+        );
+        let Ok(place) = turn.await else {
             return Err(target.unavailable("statements before this one take too long"));
         };
-        let mut kept = place.take();
+        Ok(Held {
+            target: target.clone(),
+            role: self.role.clone(),
+            place,
+        })
+    }
+}
+
+/// A line whose turn it is.
+pub(super) struct Held {
+    target: Arc<Target>,
+    role: Option<String>,
+    place: OwnedMutexGuard<Option<AsyncPgConnection>>,
+}
+
+impl Held {
+    /// Runs a statement, in a task that nobody breaks off: else its connection is lost with it.
+    pub async fn run<S, Row>(&mut self, effect: Effect, statement: S) -> Result<Vec<Row>, Error>
+    where
+        S: LoadQuery<'static, AsyncPgConnection, Row> + Send + 'static,
+        Row: Send + 'static,
+    {
+        self.run_erased(effect, work(statement)).await.map(rows)
+    }
+
+    async fn run_erased(&mut self, effect: Effect, work: Work) -> Result<Rows, Error> {
+        let target = &self.target;
+        target.trusted()?;
+        let mut kept = self.place.take();
         let closed = kept
             .as_mut()
             .is_some_and(|connection| connection.is_broken());
@@ -313,7 +353,7 @@ impl Line {
                     | Error::BlockClosed(_)
                     | Error::NumberTaken(_))
         ) {
-            *place = Some(connection);
+            *self.place = Some(connection);
         }
         answer
     }

@@ -12,7 +12,7 @@ use diesel::{
 };
 
 use super::{
-    connection::Line,
+    connection::Held,
     error::Effect,
     numeric::{
         Number, asset_to_sql, big, code_to_sql, duration_to_sql, set_to_sql, shard_to_sql,
@@ -197,7 +197,7 @@ statement! {
 
 /// Flushes them on a connection with one statement, all or none. Several: they are of different
 /// shards, by shard, and one that is committed already is refused.
-pub(super) async fn send(line: &Line, requests: &[Request]) -> Result<Flushed, Error> {
+pub(super) async fn send(line: &mut Held, requests: &[&Request]) -> Result<Flushed, Error> {
     let mut call = FlushCall::default();
     for request in requests {
         call.push(request)?;
