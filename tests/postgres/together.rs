@@ -182,13 +182,13 @@ async fn a_row_that_is_held_holds_up_its_own_shard_only() {
     session.batch_execute(&hold).await.expect("held");
     let first = send(&store, &flushes[0]);
     until_waiting(&session, 1).await;
-    let [one, held, three] = [1, 2, 3].map(|shard: usize| send(&store, &flushes[shard]));
+    let [one, mut held, three] = [1, 2, 3].map(|shard: usize| send(&store, &flushes[shard]));
     for free in [one, three] {
         assert_eq!(answer(free).await.expect("ours"), Flushed::Done);
     }
     until_waiting(&session, 2).await;
-    tokio::time::sleep(WATCH).await;
-    assert!(!held.is_finished() && !first.is_finished(), "they wait");
+    let early = timeout(WATCH, &mut held).await;
+    assert!(early.is_err() && !first.is_finished(), "they wait");
     session.batch_execute("COMMIT").await.expect("let go");
     for waited in [first, held] {
         assert_eq!(answer(waited).await.expect("ours"), Flushed::Done);

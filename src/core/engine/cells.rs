@@ -84,7 +84,7 @@ const _: () = assert!(size_of::<AccountCell>() == 40);
 
 impl BalanceCell {
     /// Not yet hung on its account.
-    pub(super) fn of(balance: &Balance) -> Self {
+    fn of(balance: &Balance) -> Self {
         Self {
             available: balance.available,
             frozen: balance.frozen,
@@ -98,9 +98,8 @@ impl BalanceCell {
 
     /// Takes over what a command decided.
     pub(super) fn set(&mut self, value: &Balance) {
-        let link = self.link;
         *self = Self {
-            link,
+            link: self.link,
             ..Self::of(value)
         };
     }
@@ -215,9 +214,9 @@ impl Cells {
         self.balance_index.home_slot(hash)
     }
 
-    /// Most likely the cell of the balance with this hash.
-    pub(super) fn likely_balance(&self, hash: u32) -> Option<u32> {
-        self.balance_index.likely(hash)
+    /// Most likely the cell of the balance with this hash; any cell if there is none.
+    pub(super) fn likely_balance(&self, hash: u32) -> u32 {
+        self.balance_index.likely(hash).unwrap_or(0)
     }
 
     pub(super) fn account(&self, cell: u32) -> &AccountCell {
@@ -247,13 +246,10 @@ impl Cells {
     pub(super) fn take_used(&mut self, account: u32) -> bool {
         let account = self.accounts.get_mut(account);
         let mut used = std::mem::take(&mut account.used);
-        let mut next = account.balances;
-        while next != NIL {
-            let link = &mut self.balances.get_mut(next).link;
+        each_link(&mut self.balances, account.balances, |link| {
             used |= link.has(Link::USED);
             link.set(Link::USED, false);
-            next = link.next();
-        }
+        });
         used
     }
 
@@ -261,12 +257,9 @@ impl Cells {
     pub(super) fn set_status(&mut self, account: u32, status: AccountStatus) {
         let account = self.accounts.get_mut(account);
         account.set_status(status);
-        let mut next = account.balances;
-        while next != NIL {
-            let link = &mut self.balances.get_mut(next).link;
+        each_link(&mut self.balances, account.balances, |link| {
             link.set(Link::SHUT, status != AccountStatus::Open);
-            next = link.next();
-        }
+        });
     }
 
     /// Adds an account that is not there.
@@ -277,7 +270,7 @@ impl Cells {
     }
 
     /// Adds a balance that is not there to its account.
-    pub(super) fn insert_balance(&mut self, account: u32, balance: BalanceCell) -> u32 {
+    pub(super) fn insert_balance(&mut self, account: u32, balance: &Balance) -> u32 {
         let owner = self.accounts.get_mut(account);
         assert!(
             owner.id == balance.account,
@@ -285,7 +278,10 @@ impl Cells {
         );
         let mut link = Link::to(owner.balances);
         link.set(Link::SHUT, owner.status() != AccountStatus::Open);
-        let cell = self.balances.insert(BalanceCell { link, ..balance });
+        let cell = self.balances.insert(BalanceCell {
+            link,
+            ..BalanceCell::of(balance)
+        });
         owner.balances = cell;
         self.balance_index
             .insert(balance_hash(balance.account, balance.asset), cell);
@@ -322,7 +318,16 @@ impl Cells {
     }
 }
 
-pub(super) fn account_hash(account: AccountId) -> u32 {
+/// Goes along an account's balances, from its first one.
+fn each_link(balances: &mut Arena<BalanceCell>, mut next: u32, mut see: impl FnMut(&mut Link)) {
+    while next != NIL {
+        let link = &mut balances.get_mut(next).link;
+        see(link);
+        next = link.next();
+    }
+}
+
+fn account_hash(account: AccountId) -> u32 {
     hash(account.0, 0)
 }
 

@@ -151,7 +151,7 @@ impl Engine {
                 "E8: a balance comes with its own account"
             );
             assert!(balance.version > 0, "E8: a stored balance was touched");
-            self.cells.insert_balance(owner, BalanceCell::of(balance));
+            self.cells.insert_balance(owner, balance);
         }
     }
 
@@ -189,14 +189,13 @@ impl Engine {
 
     /// Ends the batch: everything changed since the last call.
     pub fn take_changes(&mut self) -> Changes {
-        let cells = &self.cells;
         // Keys are sorted, each with its place, and not the values, which are six times as long. They
         // come first, because reading little of each cell brings the cells fast.
         let touched = self.batch.balances.iter();
         let mut order: Vec<u128> = (0_u32..)
             .zip(touched)
             .map(|(place, &(cell, _))| {
-                let balance = cells.balance(cell);
+                let balance = self.cells.balance(cell);
                 let key = u128::from(balance.account.0) << 32 | u128::from(balance.asset.0);
                 key << 32 | u128::from(place)
             })

@@ -52,8 +52,7 @@ impl Cells {
             sum ^= self.balance_slot(*line);
         }
         for line in lines.iter_mut() {
-            // Any cell if there is none: who opens balances waits for the account's lines.
-            *line = self.likely_balance(*line).unwrap_or(0);
+            *line = self.likely_balance(*line);
         }
         for line in lines.iter() {
             sum ^= self.balance(*line).version;

@@ -115,14 +115,7 @@ fn credit(part: &mut Part, balances: &mut Vec<Balance>, position: i64, of: (u64,
     let balance = match old {
         Some(balance) => balance,
         None => {
-            balances.push(Balance {
-                account,
-                asset,
-                available: Money::ZERO,
-                frozen: Money::ZERO,
-                version: 0,
-                last_position: Position::NONE,
-            });
+            balances.push(Balance::untouched(account, asset));
             balances.last_mut().unwrap()
         }
     };

@@ -57,14 +57,7 @@ impl Books {
         self.balances
             .get(&(account, asset))
             .copied()
-            .unwrap_or(Balance {
-                account,
-                asset,
-                available: Money::ZERO,
-                frozen: Money::ZERO,
-                version: 0,
-                last_position: Position::NONE,
-            })
+            .unwrap_or(Balance::untouched(account, asset))
     }
 
     pub(super) fn change(

@@ -3,10 +3,7 @@
 
 use crate::core::{
     command::{Command, CommandKind},
-    engine::{
-        Account, AccountStatus, Balance, Engine, Reversal, cells::BalanceCell, rules::Draft,
-        table::NIL,
-    },
+    engine::{Account, AccountStatus, Balance, Engine, Reversal, rules::Draft, table::NIL},
     types::{AccountId, AssetId, Position, Timestamp},
 };
 
@@ -124,6 +121,6 @@ impl Engine {
             })
         });
         self.cells
-            .insert_balance(owner, BalanceCell::of(&Balance::untouched(account, asset)))
+            .insert_balance(owner, &Balance::untouched(account, asset))
     }
 }

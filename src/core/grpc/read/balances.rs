@@ -17,7 +17,7 @@ use crate::core::{
     },
     result,
     store::AccountBalances,
-    types::{AccountId, AssetId, Epoch, Money, Position, ShardId},
+    types::{AccountId, Epoch, Position, ShardId},
 };
 
 /// Most keys of one call.
@@ -237,20 +237,8 @@ impl Known {
             return snapshot.balances.iter().map(shown).collect();
         };
         let balance = snapshot.balances.iter().find(|b| b.asset == asset.id);
-        let untouched = untouched(key.account, asset.id);
+        let untouched = Balance::untouched(key.account, asset.id);
         vec![shown(balance.unwrap_or(&untouched))]
-    }
-}
-
-/// A balance that no command has touched.
-pub(super) fn untouched(account: AccountId, asset: AssetId) -> Balance {
-    Balance {
-        account,
-        asset,
-        available: Money::ZERO,
-        frozen: Money::ZERO,
-        version: 0,
-        last_position: Position::NONE,
     }
 }
 

@@ -6,13 +6,14 @@ use hashbrown::HashMap;
 
 use super::{
     Failure, ReadService, account_id,
-    balances::{Key, distinct, from_store, untouched},
+    balances::{Key, distinct, from_store},
     page::Page,
     unknown_account,
 };
 use crate::core::{
     assets::Asset,
     command::amount,
+    engine::Balance,
     proto::{self, GetBalancesResponse, ListEntriesRequest, ListEntriesResponse},
     result,
     store::{HistoryQuery, StoredEntry},
@@ -197,7 +198,7 @@ impl ReadService {
 
 fn untouched_balance(account: AccountId, asset: &Asset) -> proto::Balance {
     let assets = std::iter::once(asset.clone()).collect();
-    result::balance(&untouched(account, asset.id), &assets)
+    result::balance(&Balance::untouched(account, asset.id), &assets)
 }
 
 /// The balance as an entry left it.

@@ -292,13 +292,13 @@ impl Line {
     }
 
     async fn run_erased(self, effect: Effect, work: Work) -> Result<Rows, Error> {
-        self.target.trusted()?;
         self.hold().await?.run_erased(effect, work).await
     }
 
     /// Waits for its turn and takes it: later statements of the line wait until this is dropped.
     pub async fn hold(&self) -> Result<Held, Error> {
         let target = &self.target;
+        target.trusted()?;
         let turn = timeout(
             target.answer_timeout(),
             self.connection.clone().lock_owned(),
@@ -333,7 +333,6 @@ impl Held {
 
     async fn run_erased(&mut self, effect: Effect, work: Work) -> Result<Rows, Error> {
         let target = &self.target;
-        target.trusted()?;
         let mut kept = self.place.take();
         let closed = kept
             .as_mut()
